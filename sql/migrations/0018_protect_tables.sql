@@ -64,16 +64,26 @@ from clerk_sync.profile_visibility as v
 where v.visible_to = 'everybody';
 
 -- The caller and, while the setting says `organizations`, the members of the caller's organizations. A member of
--- several of these organizations is listed several times.
+-- several of these organizations is listed several times. The caller is asked for once: a query of a page starts the
+-- whole plan, also where everybody sees everybody, and a second caller would cost a sixth of its time.
 create view clerk_sync.profiles_of_caller with (security_barrier) as
-select c.clerk_id
-from clerk_sync.caller as c
+with asking as (
+    select c.clerk_id from clerk_sync.caller as c
+)
+
+select a.clerk_id
+from asking as a
 union all
 select m.clerk_user_id
 from clerk.organization_memberships as m
 where
     m.deleted_at is null
-    and m.clerk_org_id = any(array(select own.clerk_org_id from clerk_sync.memberships_of_caller as own))
+    and m.clerk_org_id = any(
+        array(
+            select own.clerk_org_id from clerk.organization_memberships as own
+            where own.clerk_user_id = (select a.clerk_id from asking as a) and own.deleted_at is null
+        )
+    )
     and (select v.visible_to from clerk_sync.profile_visibility as v) = 'organizations';
 
 revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller,

@@ -11,8 +11,9 @@ from psycopg import sql
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.mapping import parse_mappings
+from clerk_supabase_cli.operate.database import open_database
 from tests.kit.app_shape import fingerprint, mirrored
-from tests.kit.databases import Connection, Database
+from tests.kit.databases import Connection, Database, value
 from tests.kit.histories import alone, delete
 from tests.kit.parked import Command
 
@@ -115,6 +116,44 @@ def test_inspect_says_before_the_first_migration_what_is_there(new_database: str
     assert (found["has_mirror"], candidate["linked"], candidate["unlinked"]) == (False, None, 1)
     assert candidate["computed"] == ["full_name", "number"]
     assert [each.kind for each in parse_mappings(Path("adopt.toml").read_text())] == ["user"]
+
+
+def test_rows_hidden_by_policies_are_never_taken_for_missing_or_equal(
+    command: Command, admin: Connection, database: Database, new_database: str
+) -> None:
+    tables = """
+        create table public.people (clerk_id text unique); create table public.users (clerk_id text unique, email text);
+        alter table public.users enable row level security;
+        grant select on public.users, public.people to authenticated;
+    """
+    admin.execute(
+        tables + "grant usage on schema clerk_sync to authenticated; grant select on clerk_sync.kinds to authenticated"
+    )
+    write("update = { email = 'mirror.email' }")
+    acting = "options=-c%20role%3Dauthenticated"
+    compared = Command({"DATABASE_URL": f"{database.url}?{acting}"}).run("adopt", "compare", status=1)
+    assert "connect as a role that sees all rows: with BYPASSRLS" in str(compared.exception)
+    with psycopg.connect(new_database) as connection:
+        connection.execute(tables)
+        connection.execute("insert into public.people values ('user_ada')")
+    found = Command({"DATABASE_URL": f"{new_database}?{acting}"}).json("adopt", "inspect", "--output", "first.toml")
+    assert ([each["table"] for each in found["candidates"]], found["hidden"]) == (["public.people"], ["public.users"])
+
+
+def test_no_command_waits_for_ever_for_a_locked_table_and_each_names_the_session(
+    command: Command, admin: Connection, database: Database
+) -> None:
+    admin.execute("create table public.users (id integer primary key, clerk_id text unique, email text)")
+    write("update = { email = 'mirror.email' }")
+    impatient = Command({"DATABASE_URL": f"{database.url}?options=-c%20lock_timeout%3D50ms"})
+    with psycopg.connect(database.url, application_name="nightly") as other:
+        other.execute("lock table public.users in access exclusive mode")
+        for step in ("inspect --output second.toml", "compare", "link", "switch"):
+            failed = str(impatient.run("adopt", *step.split(), status=1).exception)
+            assert f"pid {other.info.backend_pid} (role postgres, application 'nightly', idle in" in failed
+            assert "with a lock on public.users; run the command again" in failed
+    with open_database(database.url) as connection:
+        assert value(connection, "select current_setting('lock_timeout')") == "10s"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.supabase_auth.claims import counterpart
 from clerk_supabase_cli.adopt.supabase_auth.move import Options, found_units, move
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.databases import Connection, Database, acting_as, rows, value
@@ -94,6 +95,50 @@ def test_the_inspection_finds_users_columns_and_every_caller(command: Command, a
     assert "a single subscriber with Clerk's token breaks the batch of everybody" in said.stderr
     assert "1 of 1 sampled; move it with --column public.audit.actor" in said.stdout
     assert BCRYPT not in said.output
+
+
+def test_every_claim_that_clerks_token_lacks_is_named_with_its_counterpart(command: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create schema storage;
+        create table storage.objects (name text);
+        create policy a on public.notes using ((select auth.jwt() ->> 'aal') = 'aal2' and 'aal' <> 'email');
+        create policy b on public.notes using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
+        create policy c on storage.objects
+        using ((nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'session_id') = name);
+        create policy d on storage.objects using (auth.email() = name and auth.jwt() @> '{"is_anonymous": false}');
+        create policy e on public.audit using (
+            jsonb_extract_path_text(auth.jwt(), 'user_metadata', 'team') = 'a' or (auth.jwt() #>> '{tenant,id}') = 'x'
+            or current_setting('request.jwt.claim.phone', true) = '1'
+        );
+        create policy f on public.audit using (
+            (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid = actor and auth.jwt() ->> 'role' = 'x'
+        );
+        alter table public.audit add method text default (auth.jwt() -> 'amr' -> 0 ->> 'method');
+        create function public.team() returns text language plpgsql
+        as $$ declare claims jsonb := auth.jwt(); begin return claims -> 'app_metadata' ->> 'team'; end $$;
+        create view public.own as select auth.jwt() ->> 'email' as email
+        """
+    )
+    seen = command.json(*STEPS, "inspect")
+    assert {each["name"]: each["claims"] for each in seen["callers"] if each["claims"]} == {
+        "a": ["aal"],
+        "b": ["app_metadata"],
+        "c": ["session_id"],
+        "d": ["email", "is_anonymous"],
+        "e": ["phone", "tenant", "user_metadata"],
+        "method": ["amr"],
+        "public.team()": ["app_metadata"],
+        "own": ["email"],
+    }
+    assert [each["fails"] for each in seen["callers"] if each["name"] == "f"] == [True]
+    todo = {(each["what"], each["todo"].partition(", and null: ")[2]) for each in seen["todo"]}
+    assert ("policy c of storage.objects", "the claim sid has the id of the session") in todo
+    assert (
+        "policy e of public.audit",
+        "add to Clerk's session token the claim tenant, which Supabase's token had from a hook of yours",
+    ) in todo
+    assert ("default method of public.audit", counterpart("amr")) in todo
 
 
 def test_a_database_without_supabase_auth_is_told_so(new_database: str) -> None:
@@ -296,7 +341,7 @@ def test_a_table_that_takes_another_name_meanwhile_stays_as_it_is_and_holds_up_n
         blocker.execute("alter table public.notes rename to letters; create table public.notes (id int, author uuid)")
     moving.join()
     assert "moved: public.members.user_id, public.profiles.id, public.projects.owner_id" in results[0].stdout
-    assert "public.notes.author is no uuid column any more: another session has changed it" in results[0].stdout
+    assert "public.notes.author has another type now: another session has changed it" in results[0].stdout
     assert value(admin, "select pg_typeof(author)::text from public.letters") == "uuid"
 
 
@@ -349,6 +394,34 @@ def test_rows_without_an_owner_are_kept_and_emptied_when_told(linked: Command, a
     ]
 
 
+def test_no_row_is_emptied_where_a_null_would_open_it_to_everybody(linked: Command, admin: Connection) -> None:
+    admin.execute("insert into public.notes (author) values (%s), (%s)", [EVE, EVE])
+    admin.execute(
+        """
+        alter table public.notes add deleted_at timestamptz;
+        create policy a on public.notes using (author is null or author = auth.uid());
+        create policy b on public.notes using (author is not distinct from auth.uid());
+        create policy c on public.notes using (coalesce((author)::text, '') in ('', (auth.uid())::text));
+        create policy d on public.notes using ((author <> auth.uid()) is not true);
+        create policy of_author on public.notes using (deleted_at is null and author is not null
+            and 'author is null' <> coalesce(deleted_at::text, '') and (author = auth.uid()) is true);
+        create view public.of_nobody as select n.id from public.notes as n where n.author is null
+        """
+    )
+    move = (*STEPS, "move", "public.notes", "--write", "--without-owner")
+    said = linked.run(*move, "empty", status=1).stdout
+    assert "would empty public.notes.author in 2 rows, and these test the column for null, so that everybody" in said
+    tables = ", ".join(f"policy {name} on public.notes" for name in "abcd")
+    assert f"such rows: {tables}, view public.of_nobody; type --without-owner keep" in said
+    assert value(admin, "select count(*) from public.notes where author = %s::uuid", EVE) == 2
+    admin.execute(
+        "drop policy a on public.notes; drop policy b on public.notes; drop policy c on public.notes;"
+        "drop policy d on public.notes; drop view public.of_nobody"
+    )
+    linked.run(*move, "empty")
+    assert value(admin, "select count(*) from public.notes where author is null") == 2
+
+
 def test_a_row_without_an_owner_can_keep_its_uuid_which_is_the_id_of_nobody(linked: Command, admin: Connection) -> None:
     admin.execute("insert into public.profiles (id) values (%s)", [EVE])
     assert "public.profiles.id (1 row of 1 user)" in linked.run(*STEPS, "move", "--write", status=1).stdout
@@ -380,6 +453,17 @@ def test_a_generated_column_is_computed_from_the_new_id_and_keeps_all_that_hangs
     admin.execute("create index notes_paths on public.notes (lower(path)) where path > '/'")
     admin.execute("comment on column public.notes.path is 'of the author''s files'")
     admin.execute("create statistics public.notes_statistics on path, id from public.notes")
+    admin.execute(
+        """
+        comment on index public.notes_pairs is 'of both';
+        comment on constraint notes_path_id_key on public.notes is 'once';
+        comment on index public.notes_path_id_key is 'behind the constraint';
+        comment on constraint notes_path_check on public.notes is 'not empty';
+        comment on statistics public.notes_statistics is 'together';
+        alter table public.notes alter column path set statistics 7, alter column path set storage external,
+        alter column path set (n_distinct = 9)
+        """
+    )
     admin.execute("grant select (path) on public.notes to anon with grant option")
     admin.execute("create view public.paths with (security_invoker = on) as select path from public.notes")
     admin.execute("grant select on public.paths to authenticated")
@@ -401,7 +485,10 @@ def _of_column(admin: Connection) -> list[tuple[Any, ...]]:
             array(select pg_get_indexdef(i.indexrelid) from pg_index as i where i.indrelid = a.attrelid order by 1),
             array(select k.conname || pg_get_constraintdef(k.oid) from pg_constraint as k
                 where k.conrelid = a.attrelid and k.contype <> 'f' order by 1),
-            array(select pg_get_statisticsobjdef(s.oid) from pg_statistic_ext as s where s.stxrelid = a.attrelid)
+            array(select pg_get_statisticsobjdef(s.oid) from pg_statistic_ext as s where s.stxrelid = a.attrelid),
+            array(select d.description from pg_description as d where d.description ~ '^(of both|once|behind|not|tog)'
+                order by 1),
+            a.attstattarget, a.attstorage, a.attoptions
         from pg_attribute as a where a.attrelid = 'public.notes'::regclass and a.attname = 'path'
         """,
     )
@@ -456,6 +543,52 @@ def test_a_column_without_a_key_is_moved_when_it_is_named(linked: Command, admin
     linked.run(*STEPS, "move", "--write", "--column", "public.audit.actor")
     assert value(admin, "select actor from public.audit") == "user_bob"
     assert "no table is left to move" in linked.run(*STEPS, "move", "--column", "public.audit.actor").stdout
+
+
+def test_texts_with_uuids_of_users_are_found_and_moved_with_the_other_columns(
+    linked: Command, admin: Connection
+) -> None:
+    admin.execute(
+        """
+        create table public.events (
+            id bigint generated always as identity primary key, owner varchar(36) default (auth.uid())::text,
+            entity text default 'none', note text
+        );
+        alter table public.events enable row level security;
+        create policy own_events on public.events to authenticated using (owner = (auth.uid())::text and exists (
+            select from public.projects as p where p.owner_id::text = owner
+        ));
+        grant select, insert on public.events to authenticated
+        """
+    )
+    statement = "insert into public.events (owner, entity, note) values (%s, %s, %s)"
+    other = "00000009-0000-4000-8000-00000000abcd"
+    for owner, entity in ((ADA.upper(), BOB), (BOB, other), (EVE, "system"), (None, "user_ada")):
+        admin.execute(statement, [owner, entity, "x" * 36])
+    columns = ["public.events.owner", "public.events.entity"]
+    found = {each["column"]: each for each in linked.json(*STEPS, "inspect")["columns"]}
+    assert [(found[name]["sampled"], found[name]["matching"]) for name in columns] == [(3, 3), (2, 1)]
+    left = linked.run(*STEPS, "move").stdout
+    assert all(f"move it, too: --column {name}" in left for name in columns)
+    assert "public.events.note" not in left
+    move = (*STEPS, "move", "--column", columns[0], "--column", columns[1])
+    assert "public.events.owner (1 row of 1 user)" in linked.run(*move, "--write", status=1).stdout
+    linked.run(*move, "--write", "--without-owner", "empty")
+    assert rows(admin, "select owner, entity, owner_supabase from public.events order by id") == [
+        ("user_ada", "user_bob", ADA.upper()),
+        ("user_bob", other, BOB),
+        (None, "system", EVE),
+        (None, "user_ada", None),
+    ]
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        admin.execute("insert into public.events (note) values ('new')")
+        assert rows(admin, "select owner, entity from public.events order by id") == [
+            ("user_ada", "user_bob"),
+            ("user_ada", "none"),
+        ]
+    assert linked.json(*move, "--write")["tables"] == []
+    failed = linked.run(*STEPS, "move", "--column", "public.events.note", status=1)
+    assert "public.events.note holds no uuid of a user" in str(failed.exception)
 
 
 def test_a_column_of_any_name_is_moved_by_the_name_that_the_inspection_prints(

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.adopt.supabase_auth.export.files import export
-from clerk_supabase_cli.adopt.supabase_auth.safe_place import alone_in
+from clerk_supabase_cli.adopt.supabase_auth.export.safe_place import alone_in
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.databases import Connection, Database
 from tests.kit.parked import Command

@@ -12,9 +12,9 @@ import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate import locking
+from clerk_supabase_cli.operate.blockers import LockedByOthers
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.operate.locking import LockedByOthers
 from clerk_supabase_cli.operate.setup.role_urls import as_role
 from clerk_supabase_cli.operate.uninstall.run import NotUninstalled, look, remove
 from tests.kit.databases import rows, value

@@ -99,6 +99,9 @@ def _verdict(connection: Connection, checked: Checked, expressions: Sequence[tup
         with connection.transaction():
             # Binary: the extended protocol, which takes a single statement.
             connection.execute(statement, binary=True)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege):
+        # The expression is not at fault.
+        raise
     except psycopg.Error as error:
         hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
         return f"{error.diag.message_primary or 'Postgres rejected the expression'}{hint}"

@@ -88,6 +88,8 @@ class Inspection:
 
     has_mirror: bool
     tables: int
+    hidden: Sequence[str]
+    """Tables that are left out, because row-level security hides rows from the operator's role."""
     tools: Mapping[str, str]
     candidates: Sequence[Candidate]
     holders: Sequence[Holder]
@@ -102,6 +104,7 @@ class Inspection:
         return {
             "has_mirror": self.has_mirror,
             "tables": self.tables,
+            "hidden": self.hidden,
             "tools": self.tools,
             "candidates": self.candidates,
             "holders": self.holders,
@@ -116,13 +119,14 @@ def inspect(connection: Connection) -> Inspection:
     """Looks at the tables of the app. Needs the transaction of `reading()`; large tables are sampled."""
     mirror = mirror_tables(connection)
     schemas = sorted({_schema_of(each) for each in mirror.values()})
-    tables = tables_of_the_app(connection, schemas)
+    tables, hidden = tables_of_the_app(connection, schemas)
     found = id_columns(connection, tables)
     possible = [each for each in found if _uniques_with(each)]
     surroundings = read_surroundings(connection, _once([each.table.table for each in possible]), schemas)
     return Inspection(
         has_mirror=bool(mirror),
         tables=len(tables),
+        hidden=hidden,
         tools=surroundings.tools,
         candidates=[
             _candidate(each, counts, surroundings, has_mirror=each.kind in mirror)

@@ -27,7 +27,7 @@ _LEAST_SHARE: Final = 0.5
 _ALL_TABLES: Final = """
 select c.oid::bigint, coalesce(
     (select sum(pg_relation_size(p.relid)) from pg_partition_tree(c.oid) as p where p.isleaf), pg_relation_size(c.oid)
-)::bigint / %(page)s
+)::bigint / %(page)s, row_security_active(c.oid)
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
 and n.nspname not like 'pg\\_%%' and n.nspname <> all(%(others)s)
@@ -88,11 +88,17 @@ class IdColumn:
     """Other values in the sample."""
 
 
-def tables_of_the_app(connection: Connection, mirror_schemas: Sequence[str]) -> list[Sized]:
-    """Every table of the app that the operator may read."""
+def tables_of_the_app(connection: Connection, mirror_schemas: Sequence[str]) -> tuple[list[Sized], list[str]]:
+    """Every table of the app that the operator may read, and the names of others, whose rows policies hide."""
     others = [*OTHER_SCHEMAS, *mirror_schemas]
-    pages: dict[int, int] = dict(connection.execute(_ALL_TABLES, {"page": _PAGE_BYTES, "others": others}).fetchall())
-    return [Sized(table, pages[oid]) for oid, table in read_tables(connection, list(pages)).items()]
+    found = connection.execute(_ALL_TABLES, {"page": _PAGE_BYTES, "others": others}).fetchall()
+    pages: dict[int, int] = {oid: size for oid, size, _ in found}
+    hidden = {oid for oid, _, is_hidden in found if is_hidden}
+    tables = read_tables(connection, list(pages))
+    return (
+        [Sized(table, pages[oid]) for oid, table in tables.items() if oid not in hidden],
+        sorted(tables[oid].name for oid in hidden),
+    )
 
 
 def id_columns(connection: Connection, tables: Sequence[Sized]) -> list[IdColumn]:

@@ -15,6 +15,7 @@ from psycopg.rows import Row
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.blockers import locked
 from clerk_supabase_cli.operate.reachability import advice
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -25,7 +26,13 @@ DATABASE_URL: Final = "--database-url or DATABASE_URL"
 _CONNECT_SECONDS = 10
 # A role that may create in a schema of the search path could plant a function there that fits our arguments better than
 # Postgres's own, and the owner would run that function.
-_SEARCH_PATH: Final = "set local search_path = pg_catalog, pg_temp"
+# No statement waits without end for a lock; a limit of the role, the database or the connection string holds, too.
+_BEGIN: Final = """
+    select
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+        case when pg_catalog.current_setting('lock_timeout') operator(pg_catalog.=) '0'
+            then pg_catalog.set_config('lock_timeout', '10s', true) end
+"""
 
 
 class DatabaseFailed(Failure):
@@ -43,7 +50,7 @@ class _Cursor(psycopg.Cursor[Row]):
         if connection.autocommit:
             with connection.transaction():
                 return super().execute(query, params, **options)
-        super().execute(_SEARCH_PATH)
+        super().execute(_BEGIN)
         return super().execute(query, params, **options)
 
 
@@ -66,7 +73,7 @@ class OwnersConnection(psycopg.Connection[Row]):
         begins = self.info.transaction_status is TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as transaction:
             if begins:
-                self.execute(_SEARCH_PATH)
+                self.execute(_BEGIN)
             yield transaction
 
 
@@ -74,11 +81,15 @@ class OwnersConnection(psycopg.Connection[Row]):
 def open_database(url: str) -> Iterator[Connection]:
     """A connection with a transaction for every statement, also through a pooler.
 
-    Raises SetUpWrong for the URL, and DatabaseFailed, for a statement inside the block too.
+    Raises SetUpWrong for the URL, and DatabaseFailed, for a statement inside the block too; LockedByOthers for a
+    statement that waited too long for a lock.
     """
     try:
         with connect(url, autocommit=True, prepare_threshold=None) as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.errors.LockNotAvailable:
+                raise locked(connection) from None
     except psycopg.Error as error:
         is_broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
         if not is_broken and not is_about_the_connection(error.sqlstate, str(error)):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
 import psycopg
 
-from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.blockers import Blocker, LockedByOthers, in_words
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
-from clerk_supabase_cli.printing import how_long, printable
+from clerk_supabase_cli.printing import how_long
 
 _ATTEMPTS: Final = 5
 
@@ -28,30 +27,6 @@ _BLOCKERS: Final = """
 
 Answer = TypeVar("Answer")
 Report = Callable[[str], None]
-
-
-class LockedByOthers(Failure):
-    """Other sessions kept the locks; nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """A session whose lock blocks another session; a field is None if the operator may not see it."""
-
-    pid: int
-    role: str | None
-    application: str | None
-    state: str | None
-    seconds: float | None
-    """Age of the transaction."""
-
-    def __str__(self) -> str:
-        if self.pid == 0:
-            return "a prepared transaction (see pg_prepared_xacts)"
-        since = None if self.seconds is None else f"for {how_long(float(self.seconds))}"
-        application = f"application {self.application!r}" if self.application else None
-        seen = [each for each in (self.role and f"role {self.role}", application, self.state, since) if each]
-        return printable(f"pid {self.pid} ({', '.join(seen)})" if seen else f"pid {self.pid}")
 
 
 class _Watch:
@@ -117,7 +92,7 @@ def in_turns(
                     return act()
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 pass
-        blocked_by = " and ".join(map(str, watch.blockers)) or "a session that cannot be seen from here"
+        blocked_by = in_words(watch.blockers)
         if attempt < _ATTEMPTS:
             report(f"blocked by {blocked_by}; trying again in {how_long(lock_seconds * attempt)}")
             time.sleep(lock_seconds * attempt)

@@ -84,8 +84,6 @@ class FedTable:
         self._number = number
         self._lock: Connection | None = None
         self._excused: set[str] = set()
-        self.has_failed_over = False
-        """True: the mirror went back in time without the app's table, and only a comparison finds the differences."""
 
     @classmethod
     @contextmanager
@@ -106,16 +104,19 @@ class FedTable:
         """Switches the feed off, and forgets all rows and rules."""
         self.lift()
         self._excused.clear()
-        self.has_failed_over = False
         self._connection.execute("delete from clerk_sync.feeds")
         self._connection.execute("delete from public.fed_people")
 
     def lift(self) -> None:
         """Ends the rules and the lock of the app."""
+        self.unlock()
+        self._connection.execute("delete from public.fed_rules")
+
+    def unlock(self) -> None:
+        """Ends the transaction that holds the lock."""
         if self._lock is not None:
             self._lock.close()
         self._lock = None
-        self._connection.execute("delete from public.fed_rules")
 
     def begin(self) -> None:
         """Fills the table, and lets the table follow the mirror from now on."""
@@ -146,8 +147,7 @@ class FedTable:
 
     def wrong_now(self) -> Iterator[str]:
         """Rows that differ from the mirror and are not unfed, except rows whose difference only a comparison finds."""
-        if not self.has_failed_over:
-            yield from (what for object_id, what in self._differing() if object_id not in self._excused)
+        yield from (what for object_id, what in self._differing() if object_id not in self._excused)
 
     def wrong_at_rest(self) -> Iterator[str]:
         """Rows that differ from the mirror or are unfed, after a comparison and a retry with nothing in the way."""

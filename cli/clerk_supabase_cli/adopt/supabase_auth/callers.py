@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
+from clerk_supabase_cli.adopt.supabase_auth.claims import missing_claims
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import without_literals
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 _CALL: Final = re.compile(r"""\bauth"?\s*\.\s*"?(uid|jwt|role|email)"?\s*\(|(request\.jwt)""", re.IGNORECASE)
 # As text, this claim is Clerk's id, and right; as a uuid, an error.
-_SUB: Final = re.compile(r"auth\.jwt\(\)\s*->>?\s*'sub'(::text)?[\s)]*::\s*uuid", re.IGNORECASE)
+_SUB: Final = re.compile(
+    r"(?:(?:auth\.jwt\(\)|'request\.jwt\.claims'[^;]{0,60}?)\s*->>?\s*'sub'(?:::text)?|'request\.jwt\.claim\.sub'[^;:]{0,9}"
+    r"(?:::text, true)?)[\s)]*::\s*uuid",
+    re.IGNORECASE,
+)
 
 # Expressions are printed with the schema of each function, because the search path holds pg_catalog only.
 _EXPRESSIONS: Final = """
@@ -99,6 +104,8 @@ class Caller:
     """Functions of the app in the object's expression that call them."""
     fails: bool
     """With Clerk's token, the object raises an error (22P02): Clerk's ids are no uuid."""
+    claims: list[str]
+    """Claims that the object reads, and Clerk's token lacks: null, without an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,16 @@ def callers(connection: Connection) -> Callers:
     for oid, function in connection.execute(_USES, {"functions": [*asking]}):
         used.setdefault(oid, []).append(asking[function])
     found = [
-        Caller("function", each.name, None, _calls(each.body), [], each.oid in failing) for each in asking.values()
+        Caller(
+            "function",
+            each.name,
+            None,
+            _calls(each.body),
+            [],
+            each.oid in failing,
+            missing_claims(each.body, is_body=True),
+        )
+        for each in asking.values()
     ]
     read_by_realtime = {oid for (oid,) in connection.execute(_READ_BY_REALTIME)}
     realtime: dict[str, None] = {}
@@ -149,7 +165,7 @@ def callers(connection: Connection) -> Callers:
         if not calls and not through:
             continue
         fails = _fails(expression) or any(function.oid in failing for function in its)
-        found.append(Caller(kind, name, table, calls, through, fails))
+        found.append(Caller(kind, name, table, calls, through, fails, missing_claims(text)))
         if fails and oid in read_by_realtime:
             realtime[table] = None
     triggers = [SignUpTrigger(*row) for row in connection.execute(_TRIGGERS)]

@@ -42,9 +42,39 @@ _GENERATED: Final = """
                 case when g.is_grantable then ' with grant option' else '' end)
             from aclexplode(a.attacl) as g left join pg_roles as r on r.oid = g.grantee order by 1
         ) || array(
-            select format('comment on column %%s.%%I is %%L', c.oid::regclass, a.attname, m.description)
-            from pg_description as m
-            where m.classoid = 'pg_class'::regclass and (m.objoid, m.objsubid) = (c.oid, a.attnum)
+            select format('alter table %%s alter column %%I set %%s', c.oid::regclass, a.attname, s.setting)
+            from (values
+                ('statistics ' || nullif(a.attstattarget, -1)),
+                ('compression ' || case a.attcompression when 'p' then 'pglz' when 'l' then 'lz4' end),
+                ('storage ' || case when a.attstorage <> t.typstorage then case a.attstorage
+                    when 'p' then 'plain' when 'e' then 'external' when 'x' then 'extended' else 'main'
+                end end),
+                ((select '(' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ') || ')'
+                    from pg_options_to_table(a.attoptions) as o))
+            ) as s (setting) where s.setting is not null
+        ) || array(
+            select format('comment on %%s is %%L', o.object, m.description)
+            from (
+                select 'pg_class'::regclass, c.oid, a.attnum, format('column %%s.%%I', c.oid::regclass, a.attname)
+                union all
+                select 'pg_constraint'::regclass, k.oid, 0, format('constraint %%I on %%s', k.conname, c.oid::regclass)
+                from pg_constraint as k where k.conrelid = c.oid and k.contype <> 'f' and a.attnum = any(k.conkey)
+                union all
+                select 'pg_class'::regclass, i.indexrelid, 0, format('index %%s', i.indexrelid::regclass)
+                from pg_index as i where i.indrelid = c.oid and exists (
+                    select from pg_depend as d
+                    left join pg_constraint as k
+                        on d.classid = 'pg_constraint'::regclass and k.oid = d.objid and k.contype <> 'f'
+                    where d.refclassid = 'pg_class'::regclass and (d.refobjid, d.refobjsubid) = (c.oid, a.attnum)
+                    and (k.conindid = i.indexrelid or (d.classid, d.objid) = ('pg_class'::regclass, i.indexrelid))
+                )
+                union all
+                select 'pg_statistic_ext'::regclass, s.oid, 0,
+                    format('statistics %%I.%%I', s.stxnamespace::regnamespace, s.stxname)
+                from pg_statistic_ext as s where s.stxrelid = c.oid and a.attnum = any(s.stxkeys)
+            ) as o (class, id, part, object)
+            inner join pg_description as m on (m.classoid, m.objoid, m.objsubid) = (o.class, o.id, o.part)
+            order by 1
         )
     from pg_attrdef as d
     inner join pg_attribute as a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated <> ''

@@ -12,19 +12,20 @@ from psycopg import sql
 from clerk_supabase.postgres.failures import is_about_the_connection
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.adopt.supabase_auth.generated_columns import generated_columns
+from clerk_supabase_cli.adopt.supabase_auth.null_tests import null_tests
 from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS, contradicted
-from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, plan
+from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, WithoutOwner, plan
+from clerk_supabase_cli.adopt.supabase_auth.text_columns import TEXTS, looks_like_uuid
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, named_column
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.blockers import LockedByOthers
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.locking import LockedByOthers, in_turns
+from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.printing import counted
 
 Mode = Literal["look", "rehearse", "write"]
 """look: read the catalogue only. rehearse: run every statement, and roll back. write: keep the result."""
-WithoutOwner = Literal["stop", "empty", "keep"]
-"""For rows of a user without a pair. empty: null. keep: the uuid as text, which is the id of nobody."""
 
 _LONGEST_NAME: Final = 63
 _LISTED: Final = 20
@@ -39,9 +40,19 @@ _ORPHANS: Final[LiteralString] = """
     and not exists (select from clerk_migration.identities as i where i.old_id = t.{column})
     group by 1 order by 2 desc, 1 limit {most}
 """
+# Other values of a column of texts stay as they are.
+_ORPHANS_IN_TEXTS: Final[LiteralString] = """
+    select lower(t.value), count(*), sum(count(*)) over (), count(*) over ()
+    from (select t.{column}::text as value from {table} as t) as t
+    where case when {is_uuid} then
+        exists (select from auth.users as u where u.id = t.value::uuid)
+        and not exists (select from clerk_migration.identities as i where i.old_id = t.value::uuid)
+    end
+    group by 1 order by 2 desc, 1 limit {most}
+"""
 _COLUMN_NOW: Final = """
     select
-        coalesce((select 'uuid'::regtype in (t.oid, t.typbasetype) from pg_attribute as a
+        coalesce((select coalesce(nullif(t.typbasetype, 0), t.oid) = any(%(types)s::regtype[]) from pg_attribute as a
             inner join pg_type as t on t.oid = a.atttypid
             inner join pg_class as c on c.oid = a.attrelid and c.relname = %(table)s
             inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %(schema)s
@@ -92,6 +103,10 @@ _VIEWS_SHOWN: Final = """
 _ORPHANED: Final = (
     "some rows belong to users who are not in Clerk: import and link these users, or type --without-owner keep or "
     "--without-owner empty"
+)
+_OPENS: Final = (
+    "--without-owner empty would empty {column} in {rows}, and these test the column for null, so that everybody may "
+    "see or change such rows: {objects}; type --without-owner keep, or write them again without the test"
 )
 
 
@@ -150,10 +165,10 @@ def found_units(
     Raises NotReady and NoSuchColumn.
     """
     _check_pairs(connection)
-    named = [each for each in (named_column(connection, column, drops_old=drops_old) for column in columns) if each]
     wanted = {_named_table(connection, table) for table in tables}
     with connection.transaction():
         see_all_rows(connection)
+        named = [each for each in (named_column(connection, column, drops_old=drops_old) for column in columns) if each]
         found = units(connection, by_key(connection, named))
     return [unit for unit in found if not wanted or wanted & {each.relation for each in unit.columns}]
 
@@ -228,26 +243,31 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
     see_all_rows(connection)
     orphans: list[Orphan] = []
     reasons: list[str] = []
+    generated = generated_columns(connection, unit.columns)
     for column in unit.columns:
         _check_column(connection, column, options)
         found, rows, users = _orphans(connection, column)
+        if found and options.without_owner == "empty" and (its := null_tests(connection, column, generated)):
+            raise NotMoved(_OPENS.format(column=column.at, rows=counted(rows, "row"), objects=", ".join(its)))
         is_in_the_way = options.without_owner == "stop" or (options.without_owner == "empty" and column.required)
         if found and is_in_the_way:
             orphans += found
             reasons.append(f"{column.at} ({counted(rows, 'row')} of {counted(users, 'user')})")
     if reasons:
         raise _HasOrphans(f"{_ORPHANED}: {', '.join(reasons)}", orphans)
-    generated = generated_columns(connection, unit.columns)
     if faults := [each.fault for each in generated if each.fault]:
         raise NotMoved("; ".join(faults))
-    return plan(connection, unit, generated, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
+    return plan(connection, unit, generated, drops_old=options.drops_old, without_owner=options.without_owner)
 
 
 def _check_column(connection: Connection, column: UserColumn, options: Options) -> None:
     where = {name: getattr(column, name) for name in ("relation", "number", "schema", "table", "column", "backup")}
-    [(is_uuid, has_backup, is_generated, partitioned)] = connection.execute(_COLUMN_NOW, where).fetchall()
-    if not is_uuid:
-        raise NotMoved(f"{column.at} is no uuid column any more: another session has changed it; run the command again")
+    types = [*TEXTS] if column.is_text else ["uuid"]
+    [(is_same, has_backup, is_generated, partitioned)] = connection.execute(
+        _COLUMN_NOW, {**where, "types": types}
+    ).fetchall()
+    if not is_same:
+        raise NotMoved(f"{column.at} has another type now: another session has changed it; run the command again")
     if is_generated:
         raise NotMoved(f"Postgres computes {column.at} from other columns: drop this column, and make it again later")
     if partitioned:
@@ -265,7 +285,9 @@ def _check_column(connection: Connection, column: UserColumn, options: Options) 
 
 
 def _orphans(connection: Connection, column: UserColumn) -> tuple[list[Orphan], int, int]:
-    query = sql.SQL(_ORPHANS).format(column=column.name, table=column.of, most=sql.Literal(_LISTED))
+    query = sql.SQL(_ORPHANS_IN_TEXTS if column.is_text else _ORPHANS).format(
+        column=column.name, table=column.of, is_uuid=looks_like_uuid(sql.SQL("t.value")), most=sql.Literal(_LISTED)
+    )
     found = connection.execute(query).fetchall()
     if not found:
         return [], 0, 0

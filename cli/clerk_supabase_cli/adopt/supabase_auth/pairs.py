@@ -32,7 +32,28 @@ _CREATE: Final = (
     end
     $$
     """,
+    # For a column of texts: a value that is no uuid of a user stays.
+    """
+    create or replace function clerk_migration.clerk_id_of_text(old_id text, empties boolean)
+    returns text
+    language plpgsql
+    stable
+    as $$
+    begin
+        if old_id operator(pg_catalog.!~*) '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+            return old_id;
+        end if;
+        return coalesce(
+            clerk_migration.clerk_id_of(old_id::pg_catalog.uuid),
+            case when not empties or not exists (
+                select from auth.users as u where u.id operator(pg_catalog.=) old_id::pg_catalog.uuid
+            ) then old_id end
+        );
+    end
+    $$
+    """,
     "revoke all on function clerk_migration.clerk_id_of(uuid) from public, anon, authenticated, service_role",
+    "revoke all on function clerk_migration.clerk_id_of_text from public, anon, authenticated, service_role",
 )
 HAS_PAIRS: Final = "select to_regclass('clerk_migration.identities') is not null"
 # A living user of Clerk whose external_id is another id of auth.users: the rows of the pair belong to somebody else.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, Literal, LiteralString
 
 from psycopg import sql
 
@@ -17,6 +17,9 @@ from clerk_supabase_cli.adopt.supabase_auth.units import Unit
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
 from clerk_supabase_cli.adopt.supabase_auth.views import View, views
 from clerk_supabase_cli.operate.database import Connection
+
+WithoutOwner = Literal["stop", "empty", "keep"]
+"""For rows of a user without a pair. empty: null. keep: the uuid as text, which is the id of nobody."""
 
 # All keys that a moved column is part of, on either side.
 _KEYS: Final = """
@@ -56,7 +59,12 @@ class Plan:
 
 
 def plan(
-    connection: Connection, unit: Unit, generated: Sequence[GeneratedColumn], *, drops_old: bool, keeps_uuids: bool
+    connection: Connection,
+    unit: Unit,
+    generated: Sequence[GeneratedColumn],
+    *,
+    drops_old: bool,
+    without_owner: WithoutOwner,
 ) -> Plan:
     """Reads the catalogue and writes the statements; changes nothing. *generated*: computed from the unit's columns."""
     columns = unit.columns
@@ -75,7 +83,7 @@ def plan(
         *(trigger.drop for trigger in its_triggers),
         *(drop for drop, *_ in keys),
         *(each.drop for each in generated),
-        *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
+        *_columns(connection, columns, drops_old=drops_old, without_owner=without_owner),
         *(each.add for each in generated),
         *dict.fromkeys(statement for each in generated for statement in each.after),
         *(add for _, add, stays, *_ in keys if stays),
@@ -93,11 +101,10 @@ def plan(
     return Plan(statements, notes, [view.name for view in its_views])
 
 
-def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool, keeps_uuids: bool) -> list[str]:
+def _columns(
+    connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool, without_owner: WithoutOwner
+) -> list[str]:
     statements: list[sql.Composed] = []
-    clerk_id = "clerk_migration.clerk_id_of({name})"
-    new_id = f"coalesce({clerk_id}, {{name}}::text)" if keeps_uuids else clerk_id
-    new_type = f"alter column {{name}} type text using {new_id}"
     by_table = groupby(sorted(columns, key=lambda each: each.relation), key=lambda each: each.relation)
     for _, grouped in by_table:
         its = [*grouped]
@@ -106,9 +113,9 @@ def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old
             statements.append(_alter(of, "alter column {name} drop default", defaults))
         if not drops_old:
             # Neither the new column nor the new type fires a trigger of the app.
-            statements.append(_alter(of, "add column {backup} uuid generated always as ({name}) stored", its))
+            statements.append(_alter(of, "add column {backup} {type} generated always as ({name}) stored", its))
             statements.append(_alter(of, "alter column {backup} drop expression", its))
-        statements.append(_alter(of, new_type, its))
+        statements.append(_alter(of, "alter column {name} type text using {new_id}", its, without_owner))
         statements += [
             sql.SQL("alter table {} alter column {} set default {}").format(of, each.name, sql.SQL(new))
             for each in its
@@ -118,9 +125,28 @@ def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old
     return [statement.as_string(connection) for statement in statements]
 
 
-def _alter(of: sql.Identifier, change: str, columns: Sequence[UserColumn]) -> sql.Composed:
-    changes = [sql.SQL(change).format(name=each.name, backup=sql.Identifier(each.backup)) for each in columns]
+def _alter(
+    of: sql.Identifier, change: LiteralString, columns: Sequence[UserColumn], without_owner: WithoutOwner = "stop"
+) -> sql.Composed:
+    changes = [
+        sql.SQL(change).format(
+            name=each.name,
+            backup=sql.Identifier(each.backup),
+            type=sql.SQL("text" if each.is_text else "uuid"),
+            new_id=_new_id(each, without_owner),
+        )
+        for each in columns
+    ]
     return sql.SQL("alter table {} {}").format(of, sql.SQL(", ").join(changes))
+
+
+def _new_id(column: UserColumn, without_owner: WithoutOwner) -> sql.Composed:
+    """The expression for the new value of the column."""
+    if column.is_text:
+        empties = sql.Literal(without_owner == "empty")
+        return sql.SQL("clerk_migration.clerk_id_of_text({}::text, {})").format(column.name, empties)
+    clerk_id = sql.SQL("clerk_migration.clerk_id_of({})").format(column.name)
+    return sql.SQL("coalesce({}, {}::text)" if without_owner == "keep" else "{}").format(clerk_id, column.name)
 
 
 def new_default(column: UserColumn) -> str | None:
@@ -128,7 +154,7 @@ def new_default(column: UserColumn) -> str | None:
     if column.default is None:
         return None
     new = rewritten(column.default, REQUESTING)
-    return new if new != column.default else None
+    return new if column.is_text or new != column.default else None
 
 
 def _notes(columns: Sequence[UserColumn], its_policies: Sequence[Policy], its_views: Sequence[View]) -> list[str]:

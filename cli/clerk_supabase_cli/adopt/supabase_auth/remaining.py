@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import Caller, Callers, callers
+from clerk_supabase_cli.adopt.supabase_auth.claims import counterpart
 from clerk_supabase_cli.adopt.supabase_auth.plan import new_default
 from clerk_supabase_cli.adopt.supabase_auth.policies import policies
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, left_by_values
@@ -48,12 +49,18 @@ def not_moved_by_keys(connection: Connection) -> list[Remaining]:
 
 
 def remaining(connection: Connection) -> list[Remaining]:
-    """The objects that fail with Clerk's token, or never run for a user of Clerk, without objects changed by a move."""
+    """The objects that a move does not change: each fails with Clerk's token, lacks a claim, or never runs."""
     found = callers(connection)
     columns = by_key(connection)
     moved = _moved(connection, columns)
     failing = [each for each in found.callers if each.fails and (each.kind, each.table, each.name) not in moved]
-    return [*_policies(connection, failing), *_others(failing), *_triggers(found), *_folders(connection)]
+    return [
+        *_policies(connection, failing),
+        *_others(failing),
+        *_claims(found),
+        *_triggers(found),
+        *_folders(connection),
+    ]
 
 
 def _moved(connection: Connection, columns: Sequence[UserColumn]) -> set[tuple[str, str | None, str]]:
@@ -90,6 +97,17 @@ def _others(failing: Sequence[Caller]) -> list[Remaining]:
         Remaining(f"{caller.kind} {caller.name}{_place(caller)}", _ADVICE[caller.kind])
         for caller in failing
         if caller.kind != "policy"
+    ]
+
+
+def _claims(found: Callers) -> list[Remaining]:
+    return [
+        Remaining(
+            f"{each.kind} {each.name}{_place(each)}",
+            f"the claim {claim} is not in Clerk's token, and null: {counterpart(claim)}",
+        )
+        for each in found.callers
+        for claim in each.claims
     ]
 
 

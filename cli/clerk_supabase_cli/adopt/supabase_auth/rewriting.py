@@ -22,6 +22,7 @@ _CALL: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _QUOTED: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*["]""")
+_TOLD_APART: Final = frozenset({"'sub'", "'request.jwt.claims'", "'request.jwt.claim.sub'"})
 _STILL: Final = re.compile(r"\bauth\.(uid|email)\(\)", re.IGNORECASE)
 
 
@@ -41,5 +42,5 @@ def still_calls(expression: str) -> bool:
 
 
 def without_literals(expression: str) -> str:
-    """The expression without literals and quoted names, which are no calls; the name of the claim `sub` stays."""
-    return _QUOTED.sub(lambda quoted: quoted[0] if quoted[0] == "'sub'" else "''", expression)
+    """The expression without literals and quoted names, which are no calls; names of the claim `sub` stay."""
+    return _QUOTED.sub(lambda quoted: quoted[0] if quoted[0] in _TOLD_APART else "''", expression)

@@ -1,4 +1,7 @@
-"""Columns of the app's tables that hold the uuids of users: found by foreign keys, or by their values."""
+"""Columns of the app's tables that hold the uuids of users: found by foreign keys, or by their values.
+
+Mostly the columns are uuids; a column of texts may hold uuids, too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
+from clerk_supabase_cli.adopt.supabase_auth.text_columns import TEXTS, looks_like_uuid, text_columns
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 
@@ -23,7 +27,11 @@ _HELD: Final = """
     ),
 
     held as (
-        select k.child as relation, k.child_number as number from keys as k where k.parent = 'auth.users'::regclass
+        select k.child as relation, k.child_number as number from keys as k
+        where (k.parent, k.parent_number) = (
+            select a.attrelid, a.attnum from pg_attribute as a
+            where a.attrelid = 'auth.users'::regclass and a.attname = 'id'
+        )
         union
         select a.attrelid, a.attnum from pg_attribute as a where (a.attrelid, a.attname) in (
             select named.relation::regclass, named.attname
@@ -49,25 +57,36 @@ _HELD: Final = """
             end
             from keys as k
             where k.parent = 'auth.users'::regclass and (k.child, k.child_number) = (c.oid, a.attnum) limit 1
-        )
+        ),
+        'uuid'::regtype not in (t.oid, t.typbasetype)
     from held as h
     inner join pg_class as c on c.oid = h.relation and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
     inner join pg_attribute as a on a.attrelid = h.relation and a.attnum = h.number
-    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
+    inner join pg_type as t
+        on t.oid = a.atttypid and coalesce(nullif(t.typbasetype, 0), t.oid) = any(%(types)s::regtype[])
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     order by n.nspname, c.relname, a.attnum
 """
-_UUIDS: Final = """
+# Of the columns of texts, the columns that a sample has found.
+_COLUMNS: Final = """
     select
         c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
-        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
+        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid), null,
+        'uuid'::regtype not in (t.oid, t.typbasetype)
     from pg_attribute as a
     inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
-    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
+    inner join pg_type as t on t.oid = a.atttypid
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
+    and (
+        'uuid'::regtype in (t.oid, t.typbasetype)
+        or (a.attrelid, a.attname) in (
+            select found.relation, found.attname
+            from unnest(%(relations)s::oid[], %(columns)s::name[]) as found (relation, attname)
+        )
+    )
     order by n.nspname, c.relname, a.attnum
 """
 # The old ids of a moved column stay uuids.
@@ -96,7 +115,9 @@ _EXACT_UP_TO: Final = 1_000_000
 _SEARCHED_WHOLE: Final = 50_000
 """Rows of a table that is searched whole for a value; of a larger table, about as many rows are looked at."""
 _EXISTS: Final = """
-    select a.attrelid::regclass::text, a.attname::text, 'uuid'::regtype in (t.oid, t.typbasetype), exists (
+    select n.nspname::text, c.relname::text, a.attname::text, a.attrelid::regclass::text,
+    'uuid'::regtype in (t.oid, t.typbasetype),
+    coalesce(nullif(t.typbasetype, 0), t.oid) = any(%(types)s::regtype[]), exists (
         select from pg_attribute as other
         where other.attrelid = a.attrelid and other.attname = a.attname || %(backup)s and not other.attisdropped
     )
@@ -106,6 +127,13 @@ _EXISTS: Final = """
     inner join pg_namespace as n on n.oid = c.relnamespace
     where array[n.nspname, c.relname, a.attname]::text[] = %(names)s and a.attnum > 0 and not a.attisdropped
 """
+_HOLDS_USERS: Final[LiteralString] = """
+    select exists (
+        select from {table} as t
+        where case when {is_uuid} then exists (select from auth.users as u where u.id = {value}::uuid) end
+    )
+"""
+_TYPES: Final = ("uuid", *TEXTS)
 
 BACKUP: Final = "_supabase"
 """The end of the name of a column that keeps the old uuids."""
@@ -131,6 +159,8 @@ class UserColumn:
     default: str | None
     on_delete: str | None = None
     """The action of the foreign key to auth.users; None without such a key of the column's own."""
+    is_text: bool = False
+    """True: a column of texts, which may hold other values, too."""
 
     @property
     def at(self) -> str:
@@ -170,11 +200,12 @@ class Held:
 
 
 def by_key(connection: Connection, named: Sequence[tuple[str, str]] = ()) -> list[UserColumn]:
-    """The uuid columns that keys connect with auth.users, or with a *named* column: pairs of table and column."""
+    """The columns that keys connect with auth.users, or with a *named* column: pairs of table and column."""
     where = {
         "relations": [table for table, _ in named],
         "columns": [column for _, column in named],
         "not_the_apps": [*NOT_THE_APPS],
+        "types": [*_TYPES],
     }
     return [UserColumn(*row) for row in connection.execute(_HELD, where)]
 
@@ -182,10 +213,11 @@ def by_key(connection: Connection, named: Sequence[tuple[str, str]] = ()) -> lis
 def named_column(connection: Connection, typed: str, *, drops_old: bool = False) -> tuple[str, str] | None:
     """Table and column of a typed `schema.table.column`; None for a column that was moved before.
 
-    *drops_old*: a move keeps no old ids, so a column that is no uuid counts as moved. Raises NoSuchColumn.
+    *drops_old*: a move keeps no old ids, so a column without a uuid of a user counts as moved. Raises NoSuchColumn.
     """
     for names in (_parsed(connection, typed), typed.split(".")):
-        found = connection.execute(_EXISTS, {"names": names, "backup": BACKUP}).fetchone()
+        where = {"names": names, "backup": BACKUP, "types": [*TEXTS]}
+        found = connection.execute(_EXISTS, where).fetchone()
         if found is not None:
             break
     else:
@@ -193,12 +225,22 @@ def named_column(connection: Connection, typed: str, *, drops_old: bool = False)
             f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id, and "
             """with quotes where SQL needs them, as in 'public."Audit"."actorId"'"""
         )
-    table, column, is_uuid, has_backup = found
+    schema, bare_name, column, table, is_uuid, is_text, has_backup = found
     if is_uuid:
         return table, column
-    if has_backup or drops_old:
+    if has_backup:
         return None
-    raise NoSuchColumn(f"{typed} is no uuid column: only uuid columns are moved")
+    if is_text and _holds_users(connection, sql.Identifier(schema, bare_name), column):
+        return table, column
+    if drops_old:
+        return None
+    raise NoSuchColumn(f"{typed} holds no uuid of a user of Supabase Auth: there is nothing to move")
+
+
+def _holds_users(connection: Connection, table: sql.Identifier, column: str) -> bool:
+    value = sql.SQL("t.{}::text").format(sql.Identifier(column))
+    query = sql.SQL(_HOLDS_USERS).format(table=table, value=value, is_uuid=looks_like_uuid(value))
+    return connection.execute(query).fetchall() == [(True,)]
 
 
 def _parsed(connection: Connection, typed: str) -> list[str]:
@@ -214,7 +256,8 @@ def held(connection: Connection) -> list[Held]:
     """Every column with uuids of users, with the numbers of rows."""
     keyed = {(each.relation, each.number): each for each in by_key(connection)}
     found: list[Held] = []
-    for column in _uuid_columns(connection):
+    texts = {(each.relation, each.column): each for each in text_columns(connection)}
+    for column in _columns(connection, [*texts]):
         by = keyed.get((column.relation, column.number))
         if by:
             how = "key" if by.on_delete else "key to another table of the app"
@@ -223,7 +266,8 @@ def held(connection: Connection) -> list[Held]:
         if _is_backup(connection, column):
             found.append(Held(column.at, "move", None, *_rows(connection, column)))
             continue
-        sampled, matching = _sampled(connection, column)
+        text = texts.get((column.relation, column.column))
+        sampled, matching = (text.sampled, text.matching) if text else _sampled(connection, column)
         if matching:
             found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
     return found
@@ -235,12 +279,15 @@ def left_by_values(connection: Connection) -> list[str]:
     Tables with rows that this role does not see are not looked at.
     """
     keyed = {(each.relation, each.number) for each in by_key(connection)}
-    others = [each for each in _uuid_columns(connection) if (each.relation, each.number) not in keyed]
+    texts = [(each.relation, each.column) for each in text_columns(connection)]
+    others = [each for each in _columns(connection, texts) if (each.relation, each.number) not in keyed]
     readable = {oid for (oid,) in connection.execute(_READABLE, [[each.relation for each in others]])}
     return [
         each.at
         for each in others
-        if each.relation in readable and not _is_backup(connection, each) and _sampled(connection, each)[1]
+        if each.relation in readable
+        and not _is_backup(connection, each)
+        and (each.is_text or _sampled(connection, each)[1])
     ]
 
 
@@ -250,9 +297,14 @@ def _is_backup(connection: Connection, column: UserColumn) -> bool:
     return connection.execute(_IS_BACKUP, where).fetchall() == [(True,)]
 
 
-def _uuid_columns(connection: Connection) -> list[UserColumn]:
-    where = {"not_the_apps": [*NOT_THE_APPS]}
-    return [UserColumn(*row) for row in connection.execute(_UUIDS, where).fetchall()]
+def _columns(connection: Connection, texts: Sequence[tuple[int, str]]) -> list[UserColumn]:
+    """Every column of uuids, and these columns of *texts*: pairs of table and column."""
+    where = {
+        "not_the_apps": [*NOT_THE_APPS],
+        "relations": [relation for relation, _ in texts],
+        "columns": [column for _, column in texts],
+    }
+    return [UserColumn(*row) for row in connection.execute(_COLUMNS, where).fetchall()]
 
 
 def _sampled(connection: Connection, column: UserColumn) -> tuple[int, int]:

@@ -86,6 +86,9 @@ def _lines(found: Inspection) -> Iterator[str]:
         yield "there is no mirror yet, so no id is known to be Clerk's"
     for tool, table in found.tools.items():
         yield f"{tool} owns a schema of this database ({table})"
+    if found.hidden:
+        yield f"row-level security hides rows from this role, so these tables are left out: {', '.join(found.hidden)}"
+        yield "to look at these tables, too, connect as a role with BYPASSRLS, as postgres of Supabase has it"
     if not found.candidates:
         yield f"none of {found.tables} tables has ids of Clerk's in a unique column"
     for each in found.candidates:

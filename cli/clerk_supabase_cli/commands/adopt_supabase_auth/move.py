@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
-from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, WithoutOwner, found_units, move
+from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, found_units, move
+from clerk_supabase_cli.adopt.supabase_auth.plan import WithoutOwner
 from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, not_moved_by_keys, remaining
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database

@@ -27,6 +27,13 @@ from clerk_supabase_cli.whole_files import write_whole
 _LOCK: Final = 6_338_025_110_772_912
 ALONE: Final = f"select pg_advisory_xact_lock({_LOCK})"
 """The statement that waits until no other command changes the schema, for the length of a transaction."""
+# The other command may take longer than a statement waits for a lock of the app.
+_WAIT_ALONE: Final = f"""
+    select
+        set_config('lock_timeout', '0', true), pg_advisory_xact_lock({_LOCK}),
+        set_config('lock_timeout', b.longest, true)
+    from (select current_setting('lock_timeout') as longest offset 0) as b
+"""  # noqa: S608
 # Not to_regclass(): its cache still lacks the schema while another session, for which this one waits, creates it.
 _HAS_LIST: Final = """
     select exists (
@@ -148,7 +155,7 @@ def _look_first(connection: psycopg.Connection, root: Path, schema: str | None, 
     with connection.transaction():
         connection.execute(_READ_ONLY)
         # Another migrate may be running: between two of its files, the list and the objects agree.
-        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        connection.execute(_WAIT_ALONE)
         _check_name(connection, schema)
         _refuse_other_versions(connection, root)
         found = obstacles(connection, root, schema)
@@ -257,7 +264,7 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
     """
     files = [migration.name for migration in read_migrations(root)]
     with open_database(url) as connection, connection.transaction(force_rollback=is_trial):
-        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        connection.execute(_WAIT_ALONE)
         manifest = _current_manifest(root, mirror_schema(connection))
         if newer := newer_than(files, applied(connection)):
             raise MigrationFailed(_of_newer_version(newer))
@@ -343,13 +350,16 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     try:
         with connection.transaction():
             # Bound to the transaction, so that the lock works, and is released, through a transaction pooler, too.
-            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute(_WAIT_ALONE)
             # Another migrate may have applied the first file a moment ago.
             _check_name(connection, migration.schema)
             if _is_applied(connection, migration):
                 return False
             connection.execute(migration.text.encode())
             _record_checksum(connection, migration)
+    except psycopg.errors.LockNotAvailable:
+        # The caller names the session that holds the lock.
+        raise
     except psycopg.Error as error:
         raise MigrationFailed(f"{migration.name}: {_where(error, migration)}") from error
     return True

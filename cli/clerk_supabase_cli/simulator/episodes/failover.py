@@ -1,4 +1,7 @@
-"""A failover to a replica without the last commits: the tables return to the state of the last save."""
+"""A failover to a replica without the last commits: the tables return to the state of the last save.
+
+The app's table that follows the mirror lies in the same database: the table, its feed and its unfed rows return, too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from clerk_supabase_cli.operate.database import Connection
 _TABLES: Final = """
 select n.nspname, c.relname
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-where c.relkind = 'r' and n.nspname in ('clerk', 'clerk_sync')
+where c.relkind = 'r' and (n.nspname in ('clerk', 'clerk_sync') or (n.nspname, c.relname) = ('public', 'fed_people'))
 -- Rows of migrations, not of events.
 and c.relname not in ('kinds', 'migrations', 'profile_visibility')
 order by 1, 2

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import columns_of, see_all_rows, users_query
 from clerk_supabase_cli.adopt.supabase_auth.export.exported import MOST_METADATA, AppMetadataSide, OldUser, exported
-from clerk_supabase_cli.adopt.supabase_auth.safe_place import alone_in, prepared_folder, private_file
+from clerk_supabase_cli.adopt.supabase_auth.export.safe_place import alone_in, prepared_folder, private_file
 from clerk_supabase_cli.operate.database import Connection
 
 USERS: Final = "users.json"
