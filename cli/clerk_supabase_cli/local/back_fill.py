@@ -1,0 +1,20 @@
+"""The first comparison of the tables with the stand-in for Clerk: it writes the rows that are there from the start."""
+
+from __future__ import annotations
+
+import math
+
+from clerk_supabase.credentials import Fixed
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase_cli.local.processes import LocalStackError
+from clerk_supabase_cli.operate.comparing import open_reconcile
+
+
+def fill(database_url: str, clerk_api_url: str, secret_key: str) -> None:
+    """Runs the comparison of `clerk-supabase reconcile`. Raises LocalStackError unless it is complete."""
+    key = Fixed(secret_key, "the key of the stand-in")
+    with open_reconcile(database_url, clerk_api_url, None, ReconcileSettings(), key=key) as tools:
+        report = tools.reconcile.run(Request("full"), math.inf)
+    if report.state != "complete":
+        raise LocalStackError(f"the first comparison with the stand-in for Clerk is {report.state}: {report.reason}")
