@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import httpx
 import psycopg
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.local.processes import Guard
-from clerk_supabase_cli.local.running import RunningStack, running_stack
-from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.standin.deliveries import sign
-from tests.kit.polling import eventually
+from tests.stacks.developer import ADA, FREE_PORTS, Developer, clerk_supabase, copied, typing_dev
 
-COMMAND = Path(sys.executable).with_name("clerk-supabase")
-# Another `dev` may run beside the tests, such as that of `make sam-local`.
-FREE_PORTS = ("--port=0", "--clerk-port=0", "--frontend-port=0")
 SYNC = "layers/shared/clerk_supabase/sync.py"
 SAYS_THE_OUTCOME = "logger.info(answer,"
-ADA = "user_2Sample000000000000000000A"
-
-
-@dataclass(frozen=True)
-class Developer:
-    """A developer with two terminals: `dev` runs in the first, and the second takes commands."""
-
-    checkout: Path
-    process: subprocess.Popen[bytes]
-    screen: Path
-    database_url: str
-
-    def sees(self, wanted: str) -> str:
-        """Waits until a line matches; returns the line."""
-
-        def line() -> str:
-            return next((line for line in self.screen.read_text().splitlines() if re.search(wanted, line)), "")
-
-        return eventually(line, bool, seconds=90)
-
-    def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return clerk_supabase(self.checkout, *arguments)
-
-    def edits(self, path: str, change: Callable[[str], str]) -> None:
-        file = self.checkout / path
-        file.write_text(change(file.read_text()))
-
-    def invokes(self, function: str, event: bytes) -> None:
-        functions = self.client("lambda")
-        answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
-        assert "FunctionError" not in answer, answer["Payload"].read()
-
-    @property
-    def stack(self) -> RunningStack:
-        return running_stack(self.checkout)
-
-    def client(self, service: str) -> Any:
-        aws = self.stack.aws
-        return boto3.client(  # type: ignore[call-overload]  # the name of the service is no literal
-            service,
-            endpoint_url=aws["AWS_ENDPOINT_URL"],
-            aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
-            region_name=aws["AWS_REGION"],
-        )
-
-    def names(self) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.database_url) as database:
-            query = "select first_name, last_name from clerk.users where clerk_id = %s"
-            return database.execute(query, [ADA]).fetchall()
-
-
-def clerk_supabase(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def environments_of_functions(process: int) -> list[str]:
@@ -121,11 +47,7 @@ def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
 @pytest.fixture(scope="module")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the files that `dev` deploys and watches, which a test may edit."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("functions", "layers", "sql", "events"):
-        shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(root / "template.yaml", copy)
-    return copy
+    return copied(root, tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +64,7 @@ def developer(
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
     screen = tmp_path_factory.mktemp("terminal") / "screen"
-    environment = os.environ | {TOOLS_VARIABLE: str(Tools.of(root).folder), "PYTHONUNBUFFERED": "1"}
-    with Guard() as guard:
-        process = guard.start(
-            [str(COMMAND), "dev", f"--database-url={url}", *FREE_PORTS], log=screen, env=environment, cwd=checkout
-        )
-        developer = Developer(checkout, process, screen, url)
-        developer.sees("^ready, ")
+    with typing_dev(root, checkout, screen, url, f"--database-url={url}") as developer:
         yield developer
 
 

@@ -23,7 +23,8 @@ _FATES: Final = {
     "delay": "delayed",
     "duplicate": "sent twice",
 }
-_COMPARE: Final = "clerk-supabase reconcile"
+# With the usual margin, a lost delete is repaired by a second comparison, five minutes later.
+_COMPARE: Final = "clerk-supabase reconcile --delete-margin 0"
 
 
 def _faults(command: Command) -> Command:

@@ -44,6 +44,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # The start of `make dev` in seconds since 1970, so that its installations count, too.
 STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
+_ABOUT_DATABASE: Final = """
+DATABASE_URL remains as it is, because the password of your database is not
+written down: set the variable to the URL that you gave. """
 
 
 def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
@@ -232,11 +235,11 @@ In another terminal, in this folder:
 
   source .local/env
 
-sets all this for the commands, and puts them on the search path. Then try:
+sets all this for the commands, and puts them on the search path. {_ABOUT_DATABASE if roles else ""}Then try:
 
   clerk-supabase clerk user create
   clerk-supabase clerk play --lose 20
-  clerk-supabase reconcile
+  clerk-supabase reconcile --delete-margin 0
   clerk-supabase event user.created --send
   clerk-supabase token mint --user {ADA}
   clerk-supabase doctor

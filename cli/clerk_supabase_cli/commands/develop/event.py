@@ -78,10 +78,11 @@ def _teach(stack: RunningStack, name: str, event: Json) -> None:
     try:
         RunningInstance(stack).do("learn", {"event": event})
     except NotPlayed as rejection:
-        say(str(rejection), err=True)
-        if rejection.code == DELETED_BEFORE:
+        say(printable(str(rejection)), err=True)
+        object_id = event["data"]["id"]
+        if rejection.code == DELETED_BEFORE and str(rejection).startswith(object_id):
             say("Its tombstone in Postgres keeps the row deleted, whatever this event says. With a new id:", err=True)
-            say(f"  clerk-supabase event {name} --send --id {new_id(event['data']['id'].partition('_')[0])}", err=True)
+            say(f"  clerk-supabase event {name} --send --id {new_id(object_id.partition('_')[0])}", err=True)
 
 
 def _local_secret(root: Path) -> str:

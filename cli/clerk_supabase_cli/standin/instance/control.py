@@ -85,8 +85,10 @@ class Control:
 
     def _learn(self, arguments: Json) -> bool:
         event = arguments.get("event")
-        if not (isinstance(event, dict) and isinstance(event.get("data"), dict) and "type" in event):
+        if not isinstance(event, dict) or not isinstance(data := event.get("data"), dict):
             raise unprocessable("event", "must be an event of Clerk's")
+        if [type(each) for each in (event.get("type"), event.get("timestamp"), data.get("id"))] != [str, int, str]:
+            raise unprocessable("event", "must have a type, a timestamp and data with an id")
         return self._instance.learn(event)
 
 
@@ -101,11 +103,15 @@ def _read(body: bytes) -> Json:
 
 
 def _called(operation: Callable[..., Json], arguments: Json) -> Json:
-    """Calls an operation. Raises Rejection for arguments that it does not have, or that are missing."""
+    """Calls an operation. Raises Rejection for arguments that it does not have, are missing, or are no text."""
+    signature = inspect.signature(operation)
     try:
-        inspect.signature(operation).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError as error:
         raise unprocessable("arguments", str(error)) from error
+    for name in signature.parameters.keys() & arguments.keys():
+        if not isinstance(arguments[name], str):
+            raise unprocessable(name, "must be text")
     return operation(**arguments)
 
 

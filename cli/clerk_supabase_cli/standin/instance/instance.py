@@ -22,8 +22,8 @@ DELETED_BEFORE: Final = "deleted_before"
 """The code for an id of a deleted object."""
 _LOCKED_SECONDS: Final = 3600
 _FIELDS: Final = {
-    "user": samples.user("user_x", created_at=0, updated_at=0).keys(),
-    "organization": samples.organization("org_x", created_at=0, updated_at=0).keys(),
+    "user": samples.user("user_x", created_at=0, updated_at=0),
+    "organization": samples.organization("org_x", created_at=0, updated_at=0),
 }
 _OWN_FIELDS: Final = {"id", "object", "created_at", "updated_at"}
 _ROLE: Final = re.compile(r"org:[a-z0-9_]{1,64}")
@@ -73,12 +73,12 @@ class Instance:
     def learn(self, event: Json) -> bool:
         """Changes the world as an event says that another program sends. Returns False for an event of no object.
 
-        Raises Rejection for a new event of a deleted object.
+        Raises Rejection for a new event of a deleted object, or of an object that belonged to a deleted one.
         """
-        object_id = event["data"].get("id")
         with self.lock:
-            if object_id in self.world.deleted and not event["type"].endswith(".deleted"):
-                raise Rejection(409, DELETED_BEFORE, f"{object_id} was deleted, and Clerk uses no id again")
+            gone = _ids_in(event["data"]) & self.world.deleted
+            if gone and not event["type"].endswith(".deleted"):
+                raise Rejection(409, DELETED_BEFORE, f"{min(gone)} was deleted, and Clerk uses no id again")
             is_learned = self.world.learn(event)
             self.view.note(event)
             return is_learned
@@ -292,8 +292,8 @@ class Instance:
         return object_id
 
     def _check_address(self, address: str) -> None:
-        taken = (each["email_address"] for user in self.world.users.values() for each in user["email_addresses"])
-        if _address(address) in taken:
+        addresses = (each for user in self.world.users.values() for each in user["email_addresses"])
+        if _address(address) in {each.get("email_address") for each in addresses if isinstance(each, dict)}:
             raise Rejection(422, "form_identifier_exists", f"another user has the address {address}", "email_address")
 
     def _slug(self, name: str) -> str:
@@ -302,11 +302,21 @@ class Instance:
         return slug if slug not in taken else f"{slug}-{self.world.now}"
 
 
+def _ids_in(data: Json) -> set[str]:
+    """The ids of an object and its parents."""
+    organization, member = data.get("organization") or {}, data.get("public_user_data") or {}
+    named = (data["id"], data.get("organization_id"), organization.get("id"), member.get("user_id"))
+    return {each for each in named if each}
+
+
 def _known(fields: Json, kind: Kind) -> Json:
-    """The given fields. Raises Rejection for a field that the object does not have, or that no caller sets."""
-    for name in fields:
+    """The given fields. Raises Rejection for a field that the object does not have, or with a value of another type."""
+    for name, value in fields.items():
         if name not in _FIELDS[kind] or name in _OWN_FIELDS:
             raise unprocessable(name, f"{name} is no field of a {kind} that can be set")
+        usual = _FIELDS[kind][name]
+        if isinstance(usual, list | dict | bool) and not isinstance(value, type(usual)):
+            raise unprocessable(name, f"{name} must be a value such as {usual!r}")
     return fields
 
 

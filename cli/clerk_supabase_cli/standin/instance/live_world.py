@@ -44,7 +44,7 @@ class LiveWorld(World):
     chance: Random = field(default_factory=Random)
     name: str = ""
     clock: Callable[[], int] = milliseconds_now
-    on_event: Callable[[Json], None] = _to_nobody
+    on_event: Callable[[Json], object] = _to_nobody
     """Called with each event, right after the change."""
     ids: Callable[[str], str] = new_id
     """Makes the ids of new objects, each from a prefix."""

@@ -59,11 +59,10 @@ class Play:
         return None if (user := self._user()) is None else ("sign_in", self._instance.sign_in(user))
 
     def _ban_or_unban(self) -> tuple[str, Json] | None:
-        if (user := self._user()) is None:
-            return None
-        if self._instance.world.users[user]["banned"]:
-            return "unban_user", self._instance.unban_user(user)
-        return "ban_user", self._instance.ban_user(user)
+        banned = self._any([key for key, each in self._instance.world.users.items() if each["banned"]])
+        if banned is not None and self._chance.random() < 0.5:
+            return "unban_user", self._instance.unban_user(banned)
+        return None if (user := self._user()) is None else ("ban_user", self._instance.ban_user(user))
 
     def _delete_user(self) -> tuple[str, Json] | None:
         user = self._user()
