@@ -47,6 +47,18 @@ class Developer:
     def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return clerk_supabase(self.checkout, *arguments)
 
+    def in_a_shell(self, typed: str) -> subprocess.CompletedProcess[str]:
+        """Types a line into a shell that has .local/env, the URL of the developer's database, and nothing else."""
+        return subprocess.run(
+            ["bash", "-c", f"source .local/env && {typed}"],
+            cwd=self.checkout,
+            env={"PATH": os.defpath, "DATABASE_URL": self.database_url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
     def edits(self, path: str, change: Callable[[str], str]) -> None:
         file = self.checkout / path
         file.write_text(change(file.read_text()))

@@ -1,4 +1,4 @@
-"""The first comparison of the tables with the stand-in for Clerk: it writes the rows that are there from the start."""
+"""The back-fill of a new stack: the first comparison writes the rows of the stand-in's users and organizations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from clerk_supabase_cli.operate.comparing import open_reconcile
 
 
 def fill(database_url: str, clerk_api_url: str, secret_key: str) -> None:
-    """Runs the comparison of `clerk-supabase reconcile`. Raises LocalStackError unless it is complete."""
+    """Runs the comparison of `clerk-supabase reconcile`. Raises LocalStackError for an incomplete comparison."""
     key = Fixed(secret_key, "the key of the stand-in")
     with open_reconcile(database_url, clerk_api_url, None, ReconcileSettings(), key=key) as tools:
-        report = tools.reconcile.run(Request("full"), math.inf)
+        # No row of another beginning is deleted.
+        report = tools.reconcile.run(Request("full", allow_deletes=0), math.inf)
     if report.state != "complete":
         raise LocalStackError(f"the first comparison with the stand-in for Clerk is {report.state}: {report.reason}")

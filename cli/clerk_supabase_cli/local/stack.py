@@ -87,6 +87,7 @@ class LocalStack:
         signing_key: SigningKey | None = None,
         secret_key: str = "",
         has_population: bool = False,
+        owner_url: str | None = None,
         tools: Tools | None = None,
         progress: Progress = _silent,
     ) -> None:
@@ -97,9 +98,9 @@ class LocalStack:
         *parameters* are added to the template's.
         *port* is the port of the emulated AWS, *clerk_port* and *frontend_port* are the ports of the stand-ins for
         Clerk's Backend and Frontend API. *webhook_secret* and *signing_key* sign webhooks and session tokens, and
-        *secret_key* is the key of the Backend API; values not given are made up. With *has_population*, the embedded
-        Postgres and the stand-in begin with some users. With *containers*, containers on this machine reach the whole
-        stack as `localhost`: see containers.py. The schedules are off: see `reconcile`.
+        *secret_key* is the key of the Backend API; values not given are made up. With *has_population*, the stand-in and
+        the database begin with some users; beside *worker_url*, this needs *owner_url*. With *containers*, containers on
+        this machine reach the whole stack as `localhost`: see containers.py. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
@@ -112,6 +113,7 @@ class LocalStack:
         self._signing_key = signing_key
         self._secret_key = secret_key or f"sk_live_{secrets.token_hex(16)}"
         self._has_population = has_population
+        self._owner_url = owner_url
         self._tools = tools or Tools.of(root)
         self._progress = progress
         self._undo = contextlib.ExitStack()
@@ -238,7 +240,7 @@ class LocalStack:
         if self._has_population:
             with self._step("Begin with some users and organizations"):
                 begin(self.instance)
-                fill(self.database_url, self.clerk.url, self._secret_key)
+                fill(self._owner_url or self.database_url, self.clerk.url, self._secret_key)
         self._guard.finish(build, log=self._build_log)
         self._progress(_BUILD_STEP, time.monotonic() - began)
         self.deploy()

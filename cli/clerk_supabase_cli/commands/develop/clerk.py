@@ -49,7 +49,7 @@ def _percent(name: str, what: str) -> Callable[[Command], Command]:
 
 @click.group("clerk")
 def clerk_command() -> None:
-    """Change the made-up Clerk instance of the `dev` that runs, or let it live for a while.
+    """Change the made-up Clerk instance of a running `dev`, once or at random for a while.
 
     Each change is in the Backend API at once, and its webhooks are signed, delivered and sent again as Svix does. The
     faults --lose, --duplicate, --reorder, --delay and --api-lag show what the bundle is for.
@@ -256,7 +256,7 @@ def play_command(  # noqa: PLR0917 - click passes them by name
     api_lag: float,
     as_json: bool,
 ) -> None:
-    """Let people sign up, change, join, leave, and be banned or deleted, at random; Ctrl-C ends it earlier."""
+    """Let people sign up, change, join, leave, and be banned or deleted, at random; Ctrl-C ends the play."""
     instance = RunningInstance.of(find_root())
     faults = {"lose": lose / 100, "duplicate": duplicate / 100, "reorder": reorder / 100, "delay": delay}
     changes, fates = Counter[str](), Counter[str]()
@@ -307,7 +307,7 @@ def _change(done: Mapping[str, Any]) -> str:
 
 
 def _subject(done: Mapping[str, Any]) -> str:
-    """The id that `explain` knows."""
+    """The id for `explain`."""
     found = done["object"]
     member = found.get("public_user_data") or {}
     return printable(str(member.get("user_id") or found.get("organization_id") or found["id"]))

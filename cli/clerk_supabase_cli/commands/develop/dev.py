@@ -93,6 +93,12 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
     "  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 @click.option(
+    "--population/--no-population",
+    default=None,
+    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, and "
+    "off with --database-url.",
+)
+@click.option(
     "--containers",
     is_flag=True,
     help="Let containers of this machine reach the stack, too, such as the containers of `sam local`.",
@@ -107,13 +113,13 @@ def dev_command(
     session_database_url: str | None,
     reset_role_passwords: bool,
     webhook_secret: str | None,
+    population: bool | None,
     containers: bool,
 ) -> None:
     """Keep the whole stack running on this machine until Ctrl-C, and show its work.
 
     Changed code is in use from the next event on, new migrations are applied. A stand-in for Clerk has a few users and
-    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. With --database-url,
-    the stand-in begins empty. The schedules of reconcile are off here: compare with `clerk-supabase reconcile`.
+    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of reconcile are off here: compare with `clerk-supabase reconcile`.
     """
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
@@ -137,7 +143,8 @@ def dev_command(
                 frontend_port=frontend_port,
                 webhook_secret=webhook_secret or webhook_secret_of(root),
                 secret_key=secret_key_of(root),
-                has_population=roles is None,
+                has_population=(roles is None) if population is None else population,
+                owner_url=database_url,
                 containers=containers,
                 signing_key=SigningKey.of_checkout(root),
                 progress=_say,
@@ -149,7 +156,7 @@ def dev_command(
         try:
             _introduce(stack, running, roles)
             say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
-            _warm_up(stack, is_embedded=roles is None)
+            _warm_up(stack)
             _watch(root, stack, database_url or stack.database_url, known=known, is_embedded=roles is None)
         finally:
             running.forget(root)
@@ -165,9 +172,9 @@ def _check_ports(ports: Mapping[str, int]) -> None:
             )
 
 
-def _warm_up(stack: LocalStack, *, is_embedded: bool) -> None:
+def _warm_up(stack: LocalStack) -> None:
     """Sends a first event, so that the cold start of the functions delays no event of the developer's."""
-    if is_embedded:
+    if stack.instance.world.users:
         stack.instance.sign_in(ADA)
         say("Ada signs in: this first event starts the functions, which takes some 10 s;")
     else:

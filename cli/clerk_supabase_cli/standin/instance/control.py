@@ -42,8 +42,8 @@ _FAULTS: Final = ("lose", "duplicate", "reorder", "delay")
 class Control:
     """Answers requests such as `{"operation": "ban_user", "arguments": {"user_id": "user_1"}, "faults": {"lose": 1}}`.
 
-    The answer has the operation, the object, and the webhooks that follow. The operation `play` is a random one,
-    `learn` takes an event that another program sends, and `list` returns the users and organizations.
+    The answer has the operation, the object, and the webhooks that follow. The operation `play` does a random
+    change, `learn` takes the event of another program, and `list` returns the users and organizations.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -51,7 +51,7 @@ class Control:
         self._play = Play(instance)
 
     def answer(self, body: bytes) -> Json:
-        """Does what a request says. Raises Rejection."""
+        """Does the operation of a request. Raises Rejection."""
         request = _read(body)
         name, arguments = request.get("operation"), request.get("arguments", {})
         if not isinstance(arguments, dict):
@@ -103,7 +103,7 @@ def _read(body: bytes) -> Json:
 
 
 def _called(operation: Callable[..., Json], arguments: Json) -> Json:
-    """Calls an operation. Raises Rejection for arguments that it does not have, are missing, or are no text."""
+    """Calls an operation. Raises Rejection for unknown and missing arguments, and for an argument without text."""
     signature = inspect.signature(operation)
     try:
         signature.bind(**arguments)

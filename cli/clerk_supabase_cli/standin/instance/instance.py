@@ -67,13 +67,13 @@ class Instance:
                 self._faults, self._sent = before
 
     def seen(self) -> World:
-        """The world that the Backend API shows. Call it with the lock."""
+        """The world of the Backend API's answers. The caller holds the lock."""
         return self.view.seen(self.world)
 
     def learn(self, event: Json) -> bool:
-        """Changes the world as an event says that another program sends. Returns False for an event of no object.
+        """Changes the world as the event of another program says. Returns False for an event of no object.
 
-        Raises Rejection for a new event of a deleted object, or of an object that belonged to a deleted one.
+        Raises Rejection for a new event of a deleted object, or of an object with a deleted parent.
         """
         with self.lock:
             gone = _ids_in(event["data"]) & self.world.deleted

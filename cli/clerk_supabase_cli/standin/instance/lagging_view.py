@@ -17,13 +17,13 @@ class LaggingView:
 
     clock: Callable[[], float] = time.monotonic
     lag: float = 0.0
-    """Seconds until the next events are seen."""
+    """Seconds until the answers show the next changes."""
     _older: LiveWorld | None = None
     _waiting: deque[tuple[float, Json]] = field(default_factory=deque)
     """Events with the moment from which each is seen, in order."""
 
     def begin(self, world: LiveWorld, lag: float) -> None:
-        """Lets the next changes of *world* be seen *lag* seconds late."""
+        """Delays the next changes of *world* by *lag* seconds."""
         self.lag = lag
         if lag > 0 and self._older is None:
             self._older = world.copy()
@@ -36,7 +36,7 @@ class LaggingView:
             self._waiting.append((max(latest, self.clock() + self.lag), event))
 
     def seen(self, world: LiveWorld) -> LiveWorld:
-        """The world that is seen: *world* itself, once nothing lags any more."""
+        """The world of the answers: *world* itself, once all its changes are shown."""
         if self._older is None:
             return world
         while self._waiting and self._waiting[0][0] <= self.clock():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
@@ -61,11 +61,11 @@ class LiveWorld(World):
         return content
 
     def tick(self) -> int:
-        """The moment of the next change. No two changes fall into one millisecond, so that the order is seen."""
+        """The moment of the next change: at least a millisecond after the change before, so that versions rise."""
         return self._tick()
 
     def copy(self) -> LiveWorld:
-        """A world that later changes of this world leave as it is."""
+        """A copy, which later changes of this world do not reach."""
         users = Population()
         users.update(self.users)
         return LiveWorld(
@@ -84,8 +84,10 @@ class LiveWorld(World):
         An unknown organization or user of the object comes along, as far as the event describes them.
         """
         family, _, verb = str(event["type"]).partition(".")
-        kind = _KINDS.get(family)
-        if kind is None:
+        kind = _KINDS.get(family, "")
+        # Clerk's API shows no object of a kind that only webhooks tell of.
+        objects: Any = self.objects().get(kind)
+        if objects is None:
             return False
         data = event["data"]
         self.now = max(self.now, int(event["timestamp"]))
@@ -93,7 +95,7 @@ class LiveWorld(World):
             self._unlearn(data["id"])
         else:
             self._learn_parents(data)
-            self.objects()[kind][data["id"]] = data  # type: ignore[index]
+            objects[data["id"]] = data
         return True
 
     def _unlearn(self, object_id: str) -> None:
