@@ -95,8 +95,8 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--population/--no-population",
     default=None,
-    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, and "
-    "off with --database-url.",
+    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, "
+    "and off with --database-url.",
 )
 @click.option(
     "--containers",
@@ -119,7 +119,8 @@ def dev_command(
     """Keep the whole stack running on this machine until Ctrl-C, and show its work.
 
     Changed code is in use from the next event on, new migrations are applied. A stand-in for Clerk has a few users and
-    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of reconcile are off here: compare with `clerk-supabase reconcile`.
+    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of
+    reconcile are off here: compare with `clerk-supabase reconcile`.
     """
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
