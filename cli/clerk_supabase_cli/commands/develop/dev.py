@@ -46,7 +46,7 @@ STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
 _ABOUT_DATABASE: Final = """
 DATABASE_URL remains as it is, because the password of your database is not
-written down: set the variable to the URL that you gave. """
+written down: set the variable to the URL that you gave."""
 
 
 def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
@@ -243,7 +243,8 @@ In another terminal, in this folder:
 
   source .local/env
 
-sets all this for the commands, and puts them on the search path. {_ABOUT_DATABASE if roles else ""}Then try:
+sets all this for the commands, and puts them on the search path.{_ABOUT_DATABASE if roles else ""}
+Then try:
 
   clerk-supabase clerk user create
   clerk-supabase clerk play --lose 20
