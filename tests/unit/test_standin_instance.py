@@ -243,6 +243,12 @@ def test_a_command_plays_over_http_with_the_key_only_and_no_browser_can(clerk: C
         {"operation": "create_user", "api_lag": -1},
         {"operation": "learn", "arguments": {"event": {"type": "user.created", "data": {}}}},
         {"operation": "learn", "arguments": {"event": {"type": 1, "data": {"id": []}}}},
+        {
+            "operation": "learn",
+            "arguments": {
+                "event": {"type": "organizationMembership.created", "timestamp": 1, "data": {"id": "orgmem_1"}}
+            },
+        },
     ],
 )
 def test_garbage_is_answered_in_clerks_form_and_changes_nothing(clerk: Clerk, asked: Any) -> None:
