@@ -65,12 +65,12 @@ def test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next(instance
     banned = typed(f"user ban {ADA}").output.splitlines()
     assert instance.world.users[ADA]["banned"] is True
     assert banned[0] == f"ban user: {ADA}"
-    assert banned[1].startswith("  webhook user.updated msg_")
+    assert banned[1].startswith("  user.updated msg_")
     assert banned[2] == f"next: clerk-supabase explain {ADA}"
 
     lost = typed(f"membership change {LABS} {ADA} org:member --lose").output.splitlines()
-    assert lost[1].endswith(", lost, as you wished")
-    assert lost[2] == "next: clerk-supabase reconcile --delete-margin 0"
+    assert lost[2] == "    lost, as you wished"
+    assert lost[3] == "next: clerk-supabase reconcile --delete-margin 0"
 
 
 def test_json_is_printed_for_machines(instance: Instance) -> None:

@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FATES: Final = {
     "lose": "lost, as you wished",
-    "reorder": "held back until the next webhook has arrived, at most half a minute",
+    "reorder": "held back until the next webhook has arrived, or half a minute",
     "delay": "delayed",
     "duplicate": "sent twice",
 }
@@ -301,8 +301,8 @@ def _change(done: Mapping[str, Any]) -> str:
     """`ban user: user_1`, and a line for each webhook."""
     lines = [f"{done['operation'].replace('_', ' ')}: {done['object']['id']}"]
     for each in done["webhooks"]:
-        fate = "; ".join(_FATES[fault] for fault in each["faults"])
-        lines.append(f"  webhook {each['type']} {each['svix_id']}{f', {fate}' if fate else ''}")
+        lines.append(f"  {each['type']} {each['svix_id']}")
+        lines += [f"    {_FATES[fault]}" for fault in each["faults"]]
     return "\n".join(map(printable, lines))
 
 
