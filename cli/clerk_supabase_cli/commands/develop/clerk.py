@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 
 from clerk_supabase_cli.local.playing import RunningInstance
 from clerk_supabase_cli.options import NumberRange, json_option
@@ -267,15 +267,15 @@ def play_command(  # noqa: PLR0917 - click passes them by name
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
             done = instance.do("play", faults=faults, api_lag=api_lag)
             changes[done["operation"]] += 1
-            fates["sent"] += len(done["webhooks"])
+            fates["total"] += len(done["webhooks"])
             fates.update(fault for each in done["webhooks"] for fault in each["faults"])
             if not as_json:
                 say(_change(done))
     if as_json:
-        print_json({"changes": changes, "webhooks": {name: fates[name] for name in ("sent", *_FATES)}})
+        print_json({"changes": changes, "webhooks": {name: fates[name] for name in ("total", *_FATES)}})
         return
     share = ", ".join(f"{fates[name]} {said.partition(',')[0]}" for name, said in _FATES.items() if fates[name])
-    say(f"{changes.total()} changes, {fates['sent']} webhooks{f', of these {share}' if share else ''}")
+    say(f"{changes.total()} changes, {fates['total']} webhooks{f', of these {share}' if share else ''}")
     say(f"next: {_COMPARE}")
 
 
@@ -320,7 +320,8 @@ def _fields(first_name: str | None, last_name: str | None, fields: tuple[str, ..
     for field in fields:
         name, _, value = field.partition("=")
         try:
-            found[name] = json.loads(value)
-        except ValueError:
+            # Stricter than Python's decoder, as the stand-in is: no NaN.
+            found[name] = msgspec.json.decode(value)
+        except (msgspec.MsgspecError, ValueError):
             raise click.UsageError(f'--set {name}=... needs JSON after the sign, such as true or "text".') from None
     return found
