@@ -183,11 +183,11 @@ def test_a_webhook_is_sent_again_with_the_same_id_until_it_is_accepted(clerk: Cl
 
 
 def test_a_lost_webhook_never_arrives_but_the_api_knows_the_change(clerk: Clerk, endpoint: Endpoint) -> None:
-    with clerk.instance.operating(DeliveryFaults(lose=1)) as sent:
+    with clerk.instance.operating(DeliveryFaults(lose=1, duplicate=1, delay=1)) as sent:
         lost = clerk.instance.create_user()["id"]
     clerk.instance.create_user()
     endpoint.types(1)
-    assert [message.state for message in sent] == ["lost"]
+    assert [(message.state, message.faults) for message in sent] == [("lost", ["lose"])]
     assert lost not in str(endpoint.received)
     assert clerk.get(f"/users/{lost}").status_code == 200
 

@@ -126,11 +126,7 @@ class Webhooks:
         """Takes an event for delivery; None without an address."""
         if not self._url:
             return None
-        message = Message(new_svix_id(), event)
-        message.faults = [
-            name for name in ("lose", "duplicate", "reorder") if self.chance.random() < getattr(faults, name)
-        ]
-        message.faults += ["delay"] if faults.delay else []
+        message = Message(new_svix_id(), event, faults=self._drawn(faults))
         with self._changed:
             self.messages.append(message)
             if "lose" in message.faults:
@@ -139,6 +135,13 @@ class Webhooks:
                 is_held = "reorder" in message.faults
                 self._push(message, faults.delay + (self._longest_held if is_held else 0.0), is_held=is_held)
         return message
+
+    def _drawn(self, faults: DeliveryFaults) -> list[str]:
+        """The faults of a message; a lost message has no other."""
+        if self.chance.random() < faults.lose:
+            return ["lose"]
+        drawn = [name for name in ("duplicate", "reorder") if self.chance.random() < getattr(faults, name)]
+        return [*drawn, "delay"] if faults.delay else drawn
 
     def _push(self, message: Message, seconds: float, *, failures: int = 0, is_held: bool = False) -> None:
         due = time.monotonic() + seconds
