@@ -32,7 +32,7 @@ _ORDER: Final = (
     *("deploy", "setup", "migrate", "doctor", "destroy", "uninstall"),
     *("adopt", "secure", "secure-bucket", "publish", "expose", "types"),
     *("status", "explain", "parked", "reconcile", "resync", "undo", "retention", "export", "forget"),
-    *("demo", "dev", "event", "token", "simulate"),
+    *("demo", "dev", "clerk", "event", "token", "simulate"),
 )
 """The order of use in the help."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.text import Text
@@ -18,6 +17,7 @@ from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
 from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
 from clerk_supabase_cli.options import (
+    NumberRange,
     json_option,
     management_api_option,
     optional_database_url_option,
@@ -35,17 +35,6 @@ _STYLES: Final = {
     Verdict.SKIPPED: "dim",
 }
 _WIDTH: Final = max(len(check.name) for check in CHECKS)
-
-
-class _Seconds(click.FloatRange):
-    """Seconds within a range. Rejects `nan`, which no comparison finds out of range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
-        return seconds
 
 
 @click.command("doctor")
@@ -76,12 +65,17 @@ class _Seconds(click.FloatRange):
     "--wait",
     default=30.0,
     show_default=True,
-    type=_Seconds(0, 300),
+    type=NumberRange(0, 300),
     help="Longest time of a test event to the database, in seconds.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
 @management_api_option
-@click.option("--frontend-api-url", default="", help="Issuers, separated by commas, instead of the stack's.")
+@click.option(
+    "--frontend-api-url",
+    envvar="CLERK_FRONTEND_API_URL",
+    default="",
+    help="Issuers, separated by commas, instead of the stack's.  [env: CLERK_FRONTEND_API_URL]",
+)
 @click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
 @json_option
 def doctor_command(

@@ -56,7 +56,10 @@ For `supabase start`, which takes one third-party provider, in supabase/config.t
     help="Fill the secrets of this stack; before its deployment, keep them in Secrets Manager below this name.",
 )
 @click.option(
-    "--frontend-api-url", default="", help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas."
+    "--frontend-api-url",
+    envvar="CLERK_FRONTEND_API_URL",
+    default="",
+    help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas.  [env: CLERK_FRONTEND_API_URL]",
 )
 @supabase_url_option
 @optional_database_url_option
