@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from clerk_supabase_cli.local.playing import NotPlayed
 from clerk_supabase_cli.local.running import NotRunning, RunningStack
 from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
@@ -27,7 +28,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks like a checkout, without a running `dev`."""
     (tmp_path / "sql" / "migrations").mkdir(parents=True)
     (tmp_path / "template.yaml").touch()
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CHECKOUT_VARIABLE, str(tmp_path))
     return tmp_path
 
 

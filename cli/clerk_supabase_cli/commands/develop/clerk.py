@@ -54,13 +54,24 @@ def clerk_command() -> None:
 
     Each change is in the Backend API at once, and its webhooks are signed, delivered and sent again as Svix does. The
     faults --lose, --duplicate, --reorder, --delay and --api-lag show what the bundle is for.
+
+    \b
+    Examples:
+      clerk-supabase clerk list
+      clerk-supabase clerk user create --email ada@example.test
+      clerk-supabase clerk play --rate 5 --seconds 20 --lose 10
     """
 
 
 @clerk_command.command("list")
 @json_option
 def list_command(*, as_json: bool) -> None:
-    """List the users and organizations of the instance."""
+    """List the users and organizations of the instance.
+
+    \b
+    Example:
+      clerk-supabase clerk list --json
+    """
     with RunningInstance.of(private_place()) as instance:
         found = instance.do("list")["objects"]
     if as_json:
@@ -75,7 +86,13 @@ def list_command(*, as_json: bool) -> None:
 
 @clerk_command.group("user")
 def user_group() -> None:
-    """Users: sign up, sign in, change, ban, delete."""
+    """Users: sign up, sign in, change, ban, delete.
+
+    \b
+    Examples:
+      clerk-supabase clerk user create --first-name Ada
+      clerk-supabase clerk user ban user_2abc
+    """
 
 
 _names = (
@@ -110,7 +127,12 @@ def create_user_command(
     fields: tuple[str, ...],
     **how: Any,
 ) -> None:
-    """Sign up a user."""
+    """Sign up a user.
+
+    \b
+    Example:
+      clerk-supabase clerk user create --email ada@example.test --first-name Ada
+    """
     arguments = {"user_id": user_id, "email_address": email_address}
     _do("create_user", arguments | _fields(first_name, last_name, fields), **how)
 
@@ -122,7 +144,12 @@ def create_user_command(
 def update_user_command(
     user_id: str, first_name: str | None, last_name: str | None, fields: tuple[str, ...], **how: Any
 ) -> None:
-    """Change fields of a user."""
+    """Change fields of a user.
+
+    \b
+    Example:
+      clerk-supabase clerk user update user_2abc --first-name Ada
+    """
     changes = _fields(first_name, last_name, fields)
     if not changes:
         raise click.UsageError("Say what changes: --first-name, --last-name or --set.")
@@ -130,7 +157,7 @@ def update_user_command(
 
 
 def _user_verb(name: str, operation: str, summary: str) -> None:
-    @user_group.command(name, help=summary)
+    @user_group.command(name, help=f"{summary}\n\n\b\nExample:\n  clerk-supabase clerk user {name} user_2abc")
     @click.argument("user_id", metavar="ID")
     @_faults
     def command(user_id: str, **how: Any) -> None:
@@ -150,7 +177,12 @@ _user_verb("delete", "delete_user", "Delete a user with all memberships. The id 
 
 @clerk_command.group("organization")
 def organization_group() -> None:
-    """Organizations: create, rename, delete."""
+    """Organizations: create, rename, delete.
+
+    \b
+    Example:
+      clerk-supabase clerk organization create Acme --by user_2abc
+    """
 
 
 @organization_group.command("create")
@@ -159,7 +191,12 @@ def organization_group() -> None:
 @click.option("--by", "created_by", default="", metavar="USER", help="Id of the user who becomes its admin.")
 @_faults
 def create_organization_command(name: str, org_id: str, created_by: str, **how: Any) -> None:
-    """Create an organization."""
+    """Create an organization.
+
+    \b
+    Example:
+      clerk-supabase clerk organization create Acme --by user_2abc
+    """
     _do("create_organization", {"name": name, "org_id": org_id, "created_by": created_by}, **how)
 
 
@@ -168,7 +205,12 @@ def create_organization_command(name: str, org_id: str, created_by: str, **how: 
 @click.option("--name", required=True)
 @_faults
 def update_organization_command(org_id: str, name: str, **how: Any) -> None:
-    """Rename an organization."""
+    """Rename an organization.
+
+    \b
+    Example:
+      clerk-supabase clerk organization update org_2abc --name Acme
+    """
     _do("update_organization", {"org_id": org_id, "name": name}, **how)
 
 
@@ -176,7 +218,12 @@ def update_organization_command(org_id: str, name: str, **how: Any) -> None:
 @click.argument("org_id", metavar="ID")
 @_faults
 def delete_organization_command(org_id: str, **how: Any) -> None:
-    """Delete an organization with its memberships, invitations and domains."""
+    """Delete an organization, with all that belongs to it.
+
+    \b
+    Example:
+      clerk-supabase clerk organization delete org_2abc --lose
+    """
     _do("delete_organization", {"org_id": org_id}, **how)
 
 
@@ -185,7 +232,12 @@ def delete_organization_command(org_id: str, **how: Any) -> None:
 
 @clerk_command.group("membership")
 def membership_group() -> None:
-    """Members of organizations: add, change, remove, invite, accept."""
+    """Members: add, change, remove, invite, accept.
+
+    \b
+    Example:
+      clerk-supabase clerk membership add org_2abc user_2abc --role org:admin
+    """
 
 
 @membership_group.command("add")
@@ -194,7 +246,12 @@ def membership_group() -> None:
 @click.option("--role", default="org:member", show_default=True)
 @_faults
 def add_member_command(org_id: str, user_id: str, role: str, **how: Any) -> None:
-    """Make a user a member of an organization."""
+    """Make a user a member of an organization.
+
+    \b
+    Example:
+      clerk-supabase clerk membership add org_2abc user_2abc --role org:admin
+    """
     _do("add_member", {"org_id": org_id, "user_id": user_id, "role": role}, **how)
 
 
@@ -204,7 +261,12 @@ def add_member_command(org_id: str, user_id: str, role: str, **how: Any) -> None
 @click.argument("role", metavar="ROLE")
 @_faults
 def change_role_command(org_id: str, user_id: str, role: str, **how: Any) -> None:
-    """Give a member another role, such as org:admin."""
+    """Give a member another role, such as org:admin.
+
+    \b
+    Example:
+      clerk-supabase clerk membership change org_2abc user_2abc org:admin
+    """
     _do("change_role", {"org_id": org_id, "user_id": user_id, "role": role}, **how)
 
 
@@ -213,7 +275,12 @@ def change_role_command(org_id: str, user_id: str, role: str, **how: Any) -> Non
 @click.argument("user_id", metavar="USER")
 @_faults
 def remove_member_command(org_id: str, user_id: str, **how: Any) -> None:
-    """Remove a member from an organization."""
+    """Remove a member from an organization.
+
+    \b
+    Example:
+      clerk-supabase clerk membership remove org_2abc user_2abc
+    """
     _do("remove_member", {"org_id": org_id, "user_id": user_id}, **how)
 
 
@@ -223,7 +290,12 @@ def remove_member_command(org_id: str, user_id: str, **how: Any) -> None:
 @click.option("--role", default="org:member", show_default=True)
 @_faults
 def invite_command(org_id: str, email_address: str, role: str, **how: Any) -> None:
-    """Invite a person to an organization."""
+    """Invite a person to an organization.
+
+    \b
+    Example:
+      clerk-supabase clerk membership invite org_2abc ada@example.test
+    """
     _do("invite", {"org_id": org_id, "email_address": email_address, "role": role}, **how)
 
 
@@ -232,7 +304,12 @@ def invite_command(org_id: str, email_address: str, role: str, **how: Any) -> No
 @click.argument("user_id", metavar="USER")
 @_faults
 def accept_command(invitation_id: str, user_id: str, **how: Any) -> None:
-    """Accept an invitation, orginv_..., for a user, who becomes a member."""
+    """Accept an invitation, orginv_..., for a user, who becomes a member.
+
+    \b
+    Example:
+      clerk-supabase clerk membership accept orginv_2abc user_2abc
+    """
     _do("accept_invitation", {"invitation_id": invitation_id, "user_id": user_id}, **how)
 
 
@@ -258,7 +335,13 @@ def play_command(  # noqa: PLR0917 - click passes them by name
     api_lag: float,
     as_json: bool,
 ) -> None:
-    """Let people sign up, change, join, leave, and be banned or deleted, at random; Ctrl-C ends the play."""
+    """Change people and organizations at random. They sign up, change, join, leave, are banned or deleted; Ctrl-C ends
+    the play.
+
+    \b
+    Example:
+      clerk-supabase clerk play --rate 5 --seconds 20 --lose 10 --duplicate 10
+    """
     faults = {"lose": lose / 100, "duplicate": duplicate / 100, "reorder": reorder / 100, "delay": delay}
     changes, fates = Counter[str](), Counter[str]()
     began = time.monotonic()
