@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import subprocess
 import time
@@ -30,8 +29,8 @@ from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
-from clerk_supabase_cli.standin.worlds import World
 
 # The origin of the app's pages.
 APP_ORIGIN: Final = "http://localhost:3000"
@@ -113,6 +112,8 @@ class LocalStack:
         self.name = f"clerk-supabase-sync-{self.stage}"
         self.webhook_secret = webhook_secret or generate_secret()
         self.outputs: dict[str, str] = {}
+        self.instance = Instance()
+        """The made-up Clerk instance that `clerk` answers for; it sends no webhooks before `webhooks.deliver_to()`."""
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
@@ -217,6 +218,7 @@ class LocalStack:
         with self._step("Start MiniStack"):
             self.ministack = undo.enter_context(MiniStack(self._tools, port=self._port, logs=self.logs))
         with self._step("Start the stand-in for Clerk"):
+            undo.enter_context(self.instance.webhooks)
             self.clerk = undo.enter_context(self._clerk_api())
             self.frontend = undo.enter_context(self._frontend_api())
         with self._step("Store the secrets"):
@@ -236,8 +238,8 @@ class LocalStack:
     def _clerk_api(self) -> ClerkApi:
         if self._clerk_port and is_taken(self._clerk_port):
             raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another port")
-        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - for a made-up world, not for a secret
-        return ClerkApi(Answers(world, f"sk_live_{secrets.token_hex(16)}"), port=self._clerk_port)
+        answers = Answers(self.instance.world, f"sk_live_{secrets.token_hex(16)}", lock=self.instance.lock)
+        return ClerkApi(answers, port=self._clerk_port)
 
     def _frontend_api(self) -> FrontendApi:
         if self._frontend_port and is_taken(self._frontend_port):

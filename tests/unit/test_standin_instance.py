@@ -1,0 +1,192 @@
+"""The made-up Clerk instance over real HTTP: the Backend API knows each change, and a signed webhook tells of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from svix.webhooks import Webhook
+
+from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.deliveries import generate_secret
+from clerk_supabase_cli.standin.instance.instance import Instance
+from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults, Webhooks
+from clerk_supabase_cli.standin.rejections import Rejection
+from tests.kit.polling import eventually
+
+NEVER = 3600.0
+
+
+@dataclass
+class Endpoint:
+    """An app's webhook endpoint: verifies each signature, and answers the next of the given statuses, then 200."""
+
+    secret: str = field(default_factory=generate_secret)
+    statuses: list[int] = field(default_factory=list)
+    received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Ids and events, in order of arrival."""
+    url: str = ""
+
+    def types(self, count: int) -> list[str]:
+        """The types of the events, when as many have arrived."""
+        found = eventually(lambda: list(self.received), lambda each: len(each) >= count)
+        return [event["type"] for _, event in found]
+
+    def take(self, body: bytes, headers: dict[str, str]) -> int:
+        Webhook(self.secret).verify(body, headers)
+        self.received.append((headers["svix-id"], json.loads(body)))
+        return self.statuses.pop(0) if self.statuses else 200
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status = endpoint.take(body, {name.lower(): value for name, value in self.headers.items()})
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        endpoint.url = f"http://127.0.0.1:{server.server_port}/webhooks/clerk"
+        yield endpoint
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Clerk:
+    """An instance with its Backend API and an endpoint."""
+
+    instance: Instance
+    api: ClerkApi
+
+    def get(self, path: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.api.answers.key}"}
+        return httpx.get(f"{self.api.url}{path}", headers=headers, trust_env=False)
+
+
+@pytest.fixture
+def clerk(endpoint: Endpoint) -> Iterator[Clerk]:
+    webhooks = Webhooks(retries=(0.0, 0.0), longest_held=NEVER)
+    webhooks.deliver_to(endpoint.url, endpoint.secret)
+    instance = Instance(webhooks=webhooks)
+    with webhooks, ClerkApi(Answers(instance.world, lock=instance.lock)) as api:
+        yield Clerk(instance, api)
+
+
+def events_of(endpoint: Endpoint, count: int) -> Sequence[dict[str, Any]]:
+    endpoint.types(count)
+    return [event for _, event in endpoint.received]
+
+
+def test_each_operation_changes_the_api_and_sends_the_events_that_clerk_would_send(
+    clerk: Clerk, endpoint: Endpoint
+) -> None:
+    play = clerk.instance
+    ada = play.create_user(first_name="Ada", email_address="ada@example.test")["id"]
+    guest = play.create_user()["id"]
+    org = play.create_organization("Example Labs", created_by=ada)["id"]
+    invitation = play.invite(org, "guest@example.test", role="org:editor")["id"]
+    play.accept_invitation(invitation, guest)
+    play.change_role(org, guest, "org:admin")
+    play.ban_user(ada)
+
+    assert clerk.get(f"/users/{ada}").json()["banned"] is True
+    members = clerk.get(f"/organizations/{org}/memberships").json()["data"]
+    assert {each["public_user_data"]["user_id"]: each["role"] for each in members} == {
+        ada: "org:admin",
+        guest: "org:admin",
+    }
+    play.remove_member(org, guest)
+    play.delete_organization(org)
+    play.delete_user(ada)
+    assert clerk.get(f"/users/{ada}").status_code == 404
+    assert clerk.get("/organization_memberships").json()["total_count"] == 0
+    assert sorted(endpoint.types(12)) == sorted(
+        [
+            "user.created",
+            "user.created",
+            "organization.created",
+            "organizationMembership.created",
+            "organizationInvitation.created",
+            "organizationInvitation.accepted",
+            "organizationMembership.created",
+            "organizationMembership.updated",
+            "user.updated",
+            "organizationMembership.deleted",
+            "organization.deleted",
+            "user.deleted",
+        ]
+    )
+
+
+def test_what_is_wrong_changes_nothing_and_is_said(clerk: Clerk) -> None:
+    play = clerk.instance
+    ada = play.create_user(email_address="ada@example.test")["id"]
+    play.delete_user(ada)
+    with pytest.raises(Rejection, match="was deleted"):
+        play.update_user(ada, first_name="Ada")
+    with pytest.raises(Rejection, match="uses no id again"):
+        play.create_user(user_id=ada)
+    with pytest.raises(Rejection, match="no field of a user"):
+        play.create_user(frist_name="Ada")
+    assert len(clerk.get("/users").json()) == 0
+
+
+def test_versions_rise_with_each_change(clerk: Clerk, endpoint: Endpoint) -> None:
+    ada = clerk.instance.create_user()["id"]
+    for name in ("Grace", "Alan"):
+        clerk.instance.update_user(ada, first_name=name)
+    versions = {event["data"]["updated_at"]: event["data"]["first_name"] for event in events_of(endpoint, 3)}
+    assert [versions[each] for each in sorted(versions)] == ["Ada", "Grace", "Alan"]
+
+
+def test_a_webhook_is_sent_again_with_the_same_id_until_it_is_accepted(clerk: Clerk, endpoint: Endpoint) -> None:
+    endpoint.statuses = [503, 500]
+    clerk.instance.create_user()
+    endpoint.types(3)
+    [message] = clerk.instance.webhooks.messages
+    eventually(lambda: message.state, lambda state: state == "delivered")
+    assert message.answers == ["503", "500", "200"]
+    assert {svix_id for svix_id, _ in endpoint.received} == {message.svix_id}
+
+
+def test_a_lost_webhook_never_arrives_but_the_api_knows_the_change(clerk: Clerk, endpoint: Endpoint) -> None:
+    with clerk.instance.operating(DeliveryFaults(lose=1)) as sent:
+        lost = clerk.instance.create_user()["id"]
+    clerk.instance.create_user()
+    endpoint.types(1)
+    assert [message.state for message in sent] == ["lost"]
+    assert lost not in str(endpoint.received)
+    assert clerk.get(f"/users/{lost}").status_code == 200
+
+
+def test_a_duplicated_webhook_arrives_twice(clerk: Clerk, endpoint: Endpoint) -> None:
+    with clerk.instance.operating(DeliveryFaults(duplicate=1)):
+        clerk.instance.create_user()
+    endpoint.types(2)
+    [one, other] = endpoint.received
+    assert one == other
+
+
+def test_a_reordered_webhook_arrives_after_the_next(clerk: Clerk, endpoint: Endpoint) -> None:
+    with clerk.instance.operating(DeliveryFaults(reorder=1)):
+        ada = clerk.instance.create_user()["id"]
+    clerk.instance.delete_user(ada)
+    assert endpoint.types(2) == ["user.deleted", "user.created"]
