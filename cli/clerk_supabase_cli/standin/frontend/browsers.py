@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import urlsplit
 
-from clerk_supabase_cli.loopback import Headers, is_for_this_machine
+from clerk_supabase_cli.loopback import Headers, may_read
 from clerk_supabase_cli.standin.frontend.clients import Client
 from clerk_supabase_cli.standin.token_mint import SigningKey
 
 CLIENT_COOKIE: Final = "__client"
-_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1)(:[0-9]{1,5})?", re.ASCII)
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 
 
-def is_of_this_machine(origin: str) -> bool:
-    """Tells whether a page of this origin comes from this machine."""
-    return _ORIGIN.fullmatch(origin) is not None
-
-
 def may_ask(target: str, headers: Headers) -> bool:
-    """Tells whether a page of the app, or a program, sent a request; a foreign page may only follow a link."""
-    named = {name.lower(): value for name, value in headers}
-    origin = named.get("origin")
-    if not is_for_this_machine(target, headers) or (origin is not None and not is_of_this_machine(origin)):
-        return False
-    is_link = named.get("sec-fetch-mode") == "navigate" and target.startswith("/v1/client/handshake?")
-    return named.get("sec-fetch-site") != "cross-site" or is_link
+    """Tells whether a page of this machine, or a program, sent a request; a foreign page may only follow a link."""
+    is_link = target.startswith("/v1/client/handshake?") and ("sec-fetch-mode", "navigate") in {
+        (name.lower(), value) for name, value in headers
+    }
+    considered = [pair for pair in headers if not (is_link and pair[0].lower() == "sec-fetch-site")]
+    return may_read(target, considered)
 
 
 def origin_of(url: str) -> str:

@@ -44,7 +44,7 @@ def nothing(visit: Visit) -> Json:
 def found_organization(visit: Visit) -> Json:
     """Creates an organization with the user as its administrator."""
     user_id = visit.client.the_session().user_id
-    made = visit.people.found_organization(user_id, visit.form.get("name", ""), visit.form.get("slug"))
+    made = visit.people.found_organization(user_id, visit.form.get("name", ""))
     return shapes.organization(made)
 
 

@@ -1,114 +1,98 @@
-"""The users and organizations of a made-up world, as the pages of an app sign in and write to the world."""
+"""The users and organizations of a made-up instance, as the pages of an app see and change them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import secrets
 from dataclasses import dataclass, field
 
 from clerk_supabase.tokens.claims import Organization
-from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.answers import Answers
-from clerk_supabase_cli.standin.rejections import Rejection, not_found
+from clerk_supabase_cli.standin.instance.instance import Instance
+from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults
+from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.samples import Json
-from clerk_supabase_cli.standin.worlds import World
-
-
-def _keep(_: list[Json]) -> None:
-    """Leaves new events in the world."""
 
 
 @dataclass(slots=True)
 class People:
     """Looks up users and organizations, and signs users up."""
 
-    answers: Answers
-    """The Backend API of the same world."""
-    tell: Callable[[list[Json]], None] = _keep
-    """Called with the events of each change, oldest first, after the change."""
-    passwords: dict[str, str] = field(default_factory=dict)
-    """By the id of the user. A user without a password signs in with a code."""
-    tickets: dict[str, str] = field(default_factory=dict)
-    """The ids of the users who may sign in once without anything else, by their tickets."""
-
-    @contextmanager
-    def writing(self) -> Iterator[World]:
-        """Lends the world for a change; its events are told at the end."""
-        with self.answers.lock:
-            world = self.answers.world
-            before = len(world.events)
-            yield world
-            new = world.events[before:]
-        self.tell(new)
+    instance: Instance
+    faults: DeliveryFaults = NO_FAULTS
+    """Faults of the webhooks about changes that pages make."""
+    _passwords: dict[str, str] = field(default_factory=dict)
+    _tickets: dict[str, str] = field(default_factory=dict)
 
     def user(self, user_id: str) -> Json | None:
-        """The user, unless Clerk would end the user's sessions: after a delete, a ban or a deprovisioning."""
-        with self.answers.lock:
-            user = self.answers.world.users.get(user_id)
+        """The user; None for a user without sessions: deleted, banned or deprovisioned."""
+        with self.instance.lock:
+            user = self.instance.world.users.get(user_id)
         return None if user is None or user["banned"] or user["deprovisioned"] else user
 
     def by_address(self, address: str) -> Json:
         """The user with this e-mail address or username. Raises Rejection."""
         wanted = address.strip().lower()
-        with self.answers.lock:
-            for user in self.answers.world.users.values():
+        with self.instance.lock:
+            for user in self.instance.world.users.values():
                 if wanted in {*_addresses(user), (user["username"] or "").lower()}:
                     return user
         raise Rejection(422, "form_identifier_not_found", "Couldn't find your account.", "identifier")
 
     def is_taken(self, address: str) -> bool:
         """Tells whether a user has this e-mail address."""
-        with self.answers.lock:
-            return any(address.strip().lower() in _addresses(user) for user in self.answers.world.users.values())
+        with self.instance.lock:
+            return any(address.strip().lower() in _addresses(user) for user in self.instance.world.users.values())
 
     def sign_up(self, fields: Json, password: str) -> Json:
         """A new user with a verified e-mail address."""
-        with self.writing() as world:
-            address = samples.email_address(f"idn_{len(world.users)}", fields.pop("email_address"), world.now)
-            names = {"first_name": None, "last_name": None} | fields
-            user = world.create_user({"email_addresses": [address], "primary_email_address_id": address["id"], **names})
-        if password:
-            self.passwords[user["id"]] = password
+        with self.instance.operating(self.faults):
+            user = self.instance.create_user(**fields)
+        self._passwords[user["id"]] = password
         return user
+
+    def rename(self, user_id: str, names: Json) -> None:
+        """Changes names of a user."""
+        with self.instance.operating(self.faults):
+            self.instance.update_user(user_id, **names)
+
+    # Ways to sign in
+
+    def password(self, user_id: str) -> str:
+        """The password; empty for a user who signs in with a code: nobody has chosen a password on a page."""
+        return self._passwords.get(user_id, "")
+
+    def new_ticket(self, user_id: str) -> str:
+        """A ticket, with which the user signs in once."""
+        ticket = secrets.token_urlsafe(16)
+        self._tickets[ticket] = user_id
+        return ticket
+
+    def use_ticket(self, ticket: str) -> Json | None:
+        """The user of a ticket; None for a ticket that is unknown or used."""
+        return self.user(self._tickets.pop(ticket, ""))
+
+    # Organizations
 
     def memberships(self, user_id: str) -> list[Json]:
         """The memberships of a user, oldest first."""
-        with self.answers.lock:
-            found = [
-                each
-                for each in self.answers.world.memberships.values()
-                if each["public_user_data"]["user_id"] == user_id
-            ]
-        return sorted(found, key=lambda each: int(each["created_at"]))
+        with self.instance.lock:
+            memberships = list(self.instance.world.memberships.values())
+        theirs = [each for each in memberships if each["public_user_data"]["user_id"] == user_id]
+        return sorted(theirs, key=lambda each: int(each["created_at"]))
 
     def organization_in_token(self, user_id: str, organization_id: str | None) -> Organization | None:
         """The organization as a token names it; None without a membership."""
-        for each in self.memberships(user_id):
-            if organization_id and each["organization"]["id"] == organization_id:
-                slug = each["organization"]["slug"]
-                return Organization(organization_id, slug, each["role"], tuple(each["permissions"]))
-        return None
+        found = self.instance.membership(organization_id, user_id) if organization_id else None
+        if found is None:
+            return None
+        organization = found["organization"]
+        return Organization(organization["id"], organization["slug"], found["role"], tuple(found["permissions"]))
 
-    def found_organization(self, user_id: str, name: str, slug: str | None) -> Json:
+    def found_organization(self, user_id: str, name: str) -> Json:
         """A new organization whose administrator is this user."""
         if not name.strip():
             raise Rejection(422, "form_param_nil", "Enter a name.", "name")
-        with self.writing() as world:
-            fields = {
-                "name": name.strip(),
-                "created_by": user_id,
-                "slug": slug or name.strip().lower().replace(" ", "-"),
-            }
-            organization = world.create_organization(fields)
-            world.add_membership(organization["id"], user_id, role="org:admin")
-        return organization
-
-    def rename(self, user_id: str, fields: Json) -> Json:
-        """The user after a change of the names."""
-        if self.user(user_id) is None:
-            raise not_found()
-        with self.writing() as world:
-            return world.update("user", user_id, fields)
+        with self.instance.operating(self.faults):
+            return self.instance.create_organization(name.strip(), created_by=user_id)
 
 
 def _addresses(user: Json) -> set[str]:

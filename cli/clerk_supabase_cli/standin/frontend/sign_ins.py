@@ -18,8 +18,7 @@ def create(visit: Visit) -> Json:
     visit.client.sign_in = attempt
     form = visit.form
     if form.get("strategy") == "ticket":
-        user_id = visit.people.tickets.pop(form.get("ticket", ""), "")
-        attempt.user = visit.people.user(user_id)
+        attempt.user = visit.people.use_ticket(form.get("ticket", ""))
         if attempt.user is None:
             raise Rejection(422, "ticket_invalid_code", "The ticket is invalid.", "ticket")
         return _complete(visit, attempt)
@@ -60,7 +59,7 @@ def _identify(visit: Visit, attempt: Attempt, identifier: str) -> None:
         raise Rejection(403, "user_banned", "This account is banned.")
     attempt.fields["identifier"] = identifier
     attempt.user = user
-    attempt.password = visit.people.passwords.get(user["id"], "")
+    attempt.password = visit.people.password(user["id"])
 
 
 def _complete(visit: Visit, attempt: Attempt) -> Json:
