@@ -74,6 +74,13 @@ APP := .tools/app/.stamp
 	@$(NPM) --loglevel error --prefix .tools/app ci >/dev/null
 	@touch $@
 
+# The example of an app, for the tests in a browser.
+EXAMPLE := examples/nextjs/node_modules/.stamp
+$(EXAMPLE): examples/nextjs/package-lock.json examples/nextjs/package.json $(APP)
+	@echo "Setting up examples/nextjs"
+	@$(NPM) --loglevel error --prefix examples/nextjs ci >/dev/null
+	@touch $@
+
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
 PACKAGES := layers/shared cli
 .venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) .tools/uv/.stamp
@@ -125,7 +132,7 @@ sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as doc
 	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
 
 # Nor this one: it needs Chromium.
-browser: $(DEV) $(LOCAL_STACK) ## Test what a page in a browser can do to the local stack: nothing
+browser: $(DEV) $(LOCAL_STACK) $(EXAMPLE) ## Test the example of an app in a browser, and a hostile page
 	@$(WITH_UV) .venv/bin/pytest tests/browser $(ARGS)
 
 simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7, JOBS=2)

@@ -1,12 +1,8 @@
-import { clerkMiddleware, createRouteMatcher } from '@clerk/nextjs/server'
+import { clerkMiddleware } from '@clerk/nextjs/server'
 
-// The pages that anybody may open. Policies protect the rows; this only spares people an empty page.
-const isPublic = createRouteMatcher(['/', '/sign-in(.*)', '/sign-up(.*)'])
-
-export default clerkMiddleware(async (auth, request) => {
-  if (!isPublic(request)) await auth.protect()
-})
+// Keeps the session fresh for the server. Each page that needs a user says so itself: `ownRow()` calls `auth.protect()`.
+export default clerkMiddleware()
 
 export const config = {
-  matcher: ['/((?!_next|favicon.ico|.*\\.(?:css|js|png|svg|ico|webp)$).*)', '/(api|trpc)(.*)'],
+  matcher: ['/((?!_next|.*\\.(?:css|js|png|svg|ico|webp)$).*)', '/(api|trpc)(.*)'],
 }

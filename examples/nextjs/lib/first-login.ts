@@ -14,9 +14,10 @@ export type OwnRow = {
 
 /**
  * The user's own row, also in the first second after the sign-up, when Clerk's webhook is still on its way. Pages that
- * need a row begin with this function, and a user who was banned or deleted is sent to /no-access.
+ * need a user begin with this function: it sends strangers to the sign-in, and banned or deleted users to /no-access.
  */
 export const ownRow = cache(async (): Promise<OwnRow> => {
+  await auth.protect()
   const row = process.env.SESSION_URL ? await askSession(process.env.SESSION_URL) : await insertOwnId()
   if (!row) redirect('/no-access')
   return row

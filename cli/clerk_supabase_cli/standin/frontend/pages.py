@@ -83,7 +83,7 @@ class Pages:
             return PageAnswer(204, b"", self._cors(request))
         path = urlsplit(request.target).path
         if script := _SCRIPT.fullmatch(path):
-            return self._script(*script.groups())
+            return self._script(request, *script.groups())
         with self._lock:
             try:
                 return self._handshake(request) if path == _HANDSHAKE else self._api(request, path)
@@ -130,12 +130,12 @@ class Pages:
         renewed = handshake_cookie(client, token, self.publishable_key, self.mint.key)
         return PageAnswer(307, b"", [("location", back), ("set-cookie", renewed)])
 
-    def _script(self, package: str, name: str) -> PageAnswer:
+    def _script(self, request: PageRequest, package: str, name: str) -> PageAnswer:
         file = self.scripts / "@clerk" / package / "dist" / name if self.scripts else None
+        headers = [*self._cors(request)[1:], ("content-type", "text/javascript")]
         if file is None or not file.is_file():
-            return PageAnswer(404, b"// not installed on this machine", [("content-type", "text/javascript")])
-        lasting = ("cache-control", "public, max-age=86400")
-        return PageAnswer(200, file.read_bytes(), [("content-type", "text/javascript"), lasting])
+            return PageAnswer(404, b"// not installed on this machine", headers)
+        return PageAnswer(200, file.read_bytes(), [*headers, ("cache-control", "public, max-age=86400")])
 
     def _cors(self, request: PageRequest) -> list[tuple[str, str]]:
         origin = request.header("origin")

@@ -6,11 +6,12 @@ Source: https://github.com/clerk/javascript, packages/shared/src/types/json.ts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from clerk_supabase_cli.standin.frontend.clients import Attempt, Client, Session, now_ms
 from clerk_supabase_cli.standin.samples import Json
 
+_CODE_MS: Final = 600_000
 _WEEK_MS: Final = 7 * 24 * 3600 * 1000
 
 ENVIRONMENT: Final[Json] = {
@@ -158,8 +159,8 @@ def sign_up(attempt: Attempt) -> Json:
         "missing_fields": missing,
         "unverified_fields": [] if is_complete else ["email_address"],
         "verifications": {
-            "email_address": (_verification(attempt) or {})
-            | {"next_action": "" if is_complete else "needs_attempt", "supported_strategies": ["email_code"]}
+            "email_address": _verification(attempt)
+            | {"next_action": _next_action(attempt), "supported_strategies": ["email_code"]}
         },
         "phone_number": None,
         "web3_wallet": None,
@@ -172,6 +173,12 @@ def sign_up(attempt: Attempt) -> Json:
         "abandon_at": now_ms() + _WEEK_MS,
         "legal_accepted_at": None,
     }
+
+
+def _next_action(attempt: Attempt) -> str:
+    if attempt.session_id is not None:
+        return ""
+    return "needs_attempt" if attempt.has_code else "needs_prepare"
 
 
 def _sign_in_status(attempt: Attempt) -> str:
@@ -193,12 +200,11 @@ def _first_factors(attempt: Attempt) -> list[Json]:
 
 
 def _verification(attempt: Attempt) -> Json:
-    status: Any = "verified" if attempt.session_id else "unverified"
-    expires = now_ms() + 600_000
     return {
-        "object": "verification_code",
-        "status": status,
-        "strategy": "email_code",
+        "object": "verification",
+        "status": "verified" if attempt.session_id else "unverified",
+        # Without a strategy, Clerk's component asks for a code to be sent.
+        "strategy": "email_code" if attempt.has_code else None,
         "attempts": 0,
-        "expire_at": expires,
+        "expire_at": now_ms() + _CODE_MS,
     }
