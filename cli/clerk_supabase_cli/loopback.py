@@ -26,8 +26,12 @@ def is_for_this_machine(target: str, headers: Headers) -> bool:
 
 
 def is_from_a_browser(headers: Headers) -> bool:
-    """Tells whether a request carries a header that browsers always send and that no page can remove."""
-    return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name, _ in headers)
+    """Tells whether a request carries a header that browsers always send and that no page can remove.
+
+    `Sec-Fetch-Mode: cors` alone is from Node.js: beside it, browsers send an origin or a site.
+    """
+    told = {(name.lower(), value) for name, value in headers} - {("sec-fetch-mode", "cors")}
+    return any(name == "origin" or name.startswith("sec-fetch-") for name, _ in told)
 
 
 def is_origin_of_this_machine(origin: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import unicodedata
@@ -35,6 +36,17 @@ class OrVariable(click.Option):
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """The names of the option and the variable, for an error."""
         return f"{super().get_error_hint(ctx)} or the environment variable {self.envvar}"
+
+
+class NumberRange(click.FloatRange):
+    """A number within a range. Rejects `nan`, which no comparison finds out of range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 def given_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands it over

@@ -48,6 +48,9 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
+    "clerk-supabase clerk list": "test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again",
+    "clerk-supabase clerk play": "test_after_a_play_with_faults_a_comparison_repairs_all",
+    "clerk-supabase clerk user create": "test_a_lost_webhook_is_found_and_repaired",
     "clerk-supabase adopt compare": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt inspect": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt link": (

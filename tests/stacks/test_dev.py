@@ -2,98 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import httpx
 import psycopg
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.local.processes import Guard
-from clerk_supabase_cli.local.running import RunningStack, running_stack
-from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.standin.deliveries import sign
+from clerk_supabase_cli.standin.instance.beginning import dev_id
 from tests.kit.polling import eventually
+from tests.stacks.developer import ADA, FREE_PORTS, Developer, clerk_supabase, copied, typing_dev
 
-COMMAND = Path(sys.executable).with_name("clerk-supabase")
-# Another `dev` may run beside the tests, such as that of `make sam-local`.
-FREE_PORTS = ("--port=0", "--clerk-port=0", "--frontend-port=0")
+GRACE, RADIA = dev_id("user", "Grace"), dev_id("user", "Radia")
 SYNC = "layers/shared/clerk_supabase/sync.py"
 SAYS_THE_OUTCOME = "logger.info(answer,"
-ADA = "user_2Sample000000000000000000A"
-
-
-@dataclass(frozen=True)
-class Developer:
-    """A developer with two terminals: `dev` runs in the first, and the second takes commands."""
-
-    checkout: Path
-    process: subprocess.Popen[bytes]
-    screen: Path
-    database_url: str
-
-    def sees(self, wanted: str) -> str:
-        """Waits until a line matches; returns the line."""
-
-        def line() -> str:
-            return next((line for line in self.screen.read_text().splitlines() if re.search(wanted, line)), "")
-
-        return eventually(line, bool, seconds=90)
-
-    def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return clerk_supabase(self.checkout, *arguments)
-
-    def edits(self, path: str, change: Callable[[str], str]) -> None:
-        file = self.checkout / path
-        file.write_text(change(file.read_text()))
-
-    def invokes(self, function: str, event: bytes) -> None:
-        functions = self.client("lambda")
-        answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
-        assert "FunctionError" not in answer, answer["Payload"].read()
-
-    @property
-    def stack(self) -> RunningStack:
-        return running_stack(self.checkout)
-
-    def client(self, service: str) -> Any:
-        aws = self.stack.aws
-        return boto3.client(  # type: ignore[call-overload]  # the name of the service is no literal
-            service,
-            endpoint_url=aws["AWS_ENDPOINT_URL"],
-            aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
-            region_name=aws["AWS_REGION"],
-        )
-
-    def names(self) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.database_url) as database:
-            query = "select first_name, last_name from clerk.users where clerk_id = %s"
-            return database.execute(query, [ADA]).fetchall()
-
-
-def clerk_supabase(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def environments_of_functions(process: int) -> list[str]:
@@ -121,11 +50,7 @@ def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
 @pytest.fixture(scope="module")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the files that `dev` deploys and watches, which a test may edit."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("functions", "layers", "sql", "events"):
-        shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(root / "template.yaml", copy)
-    return copy
+    return copied(root, tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +67,7 @@ def developer(
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
     screen = tmp_path_factory.mktemp("terminal") / "screen"
-    environment = os.environ | {TOOLS_VARIABLE: str(Tools.of(root).folder), "PYTHONUNBUFFERED": "1"}
-    with Guard() as guard:
-        process = guard.start(
-            [str(COMMAND), "dev", f"--database-url={url}", *FREE_PORTS], log=screen, env=environment, cwd=checkout
-        )
-        developer = Developer(checkout, process, screen, url)
-        developer.sees("^ready, ")
+    with typing_dev(root, checkout, screen, url, f"--database-url={url}", "--population") as developer:
         yield developer
 
 
@@ -257,6 +176,73 @@ def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
     unanswered = developer.types("event", "user.created", "--url", "http://127.0.0.1:9/webhooks/clerk")
     assert unanswered.returncode == 1
     assert "no server answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
+
+
+def answer(developer: Developer, typed: str) -> Any:
+    """The JSON that a shell prints."""
+    done = developer.in_a_shell(typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def differences(developer: Developer) -> set[tuple[str, str]]:
+    """The differences that a new comparison finds, each with the id of its object."""
+    found = answer(developer, "clerk-supabase reconcile --json --delete-margin 0")["findings"]
+    return {(each["difference"], each["entity_id"]) for each in found}
+
+
+def test_what_dev_says_to_paste_is_one_short_line(developer: Developer) -> None:
+    assert developer.sees("source") == "  source .local/env"
+    developer.sees("6 users, 2 organizations, with their rows in Postgres")
+
+
+def test_a_lost_webhook_is_found_and_repaired(developer: Developer) -> None:
+    lost = answer(developer, "clerk-supabase clerk user create --first-name Lost --lose --json")["object"]["id"]
+    banned = answer(developer, f"clerk-supabase clerk user ban {GRACE} --json")["webhooks"][0]["svix_id"]
+    developer.sees(f"sync +updated +user.updated {GRACE} .*banned.*{banned}")
+
+    found = differences(developer)
+    assert ("missing", lost) in found
+    assert "2Dev" not in str(found), "the rows of the first users were there"
+    eventually(lambda: differences(developer), lambda found: lost not in str(found))
+
+
+def test_after_a_play_with_faults_a_comparison_repairs_all(developer: Developer) -> None:
+    faults = "--lose 30 --reorder 20 --duplicate 20"
+    played = answer(developer, f"clerk-supabase clerk play --rate 20 --seconds 1 {faults} --json")
+    assert sum(played["changes"].values()) == 20
+    eventually(lambda: differences(developer), lambda found: not found)
+
+
+def test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again(developer: Developer) -> None:
+    sample = "user_2SampleOfThisTest"
+    sent = developer.in_a_shell(f"clerk-supabase event user.created --send --id {sample}")
+    assert (sent.returncode, sent.stderr) == (0, "")
+    assert sample in developer.in_a_shell("clerk-supabase clerk list").stdout
+
+    developer.in_a_shell(f"clerk-supabase event user.deleted --send --id {sample}")
+    again = developer.in_a_shell(f"clerk-supabase event user.created --send --id {sample}").stderr
+    assert f"{sample} was deleted, and Clerk uses no id again" in again
+    sent = developer.in_a_shell(again.splitlines()[-1].strip())
+    assert (sent.returncode, sent.stderr) == (0, "")
+
+
+def test_resync_setup_token_session_and_doctor_are_green(developer: Developer) -> None:
+    report = answer(developer, f"clerk-supabase resync {RADIA} --json")
+    assert report["state"] == "complete"
+
+    mint = f"clerk-supabase token mint --user {RADIA} 2>/dev/null"
+    assert answer(developer, f"{mint} | clerk-supabase token --json -")["good"] is True
+    setup = answer(developer, f"{mint} | clerk-supabase setup --json --token -")
+    assert {each["status"] for each in setup["checks"]} == {"ok"}
+    origin = "-H 'Origin: http://localhost:3000'"
+    post = f'curl -s -X POST "$CLERK_SUPABASE_SESSION_URL" {origin} -H "Authorization: Bearer $({mint})"'
+    assert answer(developer, post)["clerk_id"] == RADIA
+
+    examined = answer(developer, f"{mint} | clerk-supabase doctor --json --token -")["checks"]
+    assert not [each for each in examined if each["verdict"] == "fail"]
+    green = {each["name"] for each in examined if each["verdict"] == "ok"}
+    assert {"round-trip", "instance", "clerk-keys", "token", "worker-login", "compared", "reconcile"} <= green
 
 
 def test_code_that_does_not_load_is_shown_and_corrected_code_runs_from_the_next_event_on(developer: Developer) -> None:

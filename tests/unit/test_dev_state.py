@@ -28,7 +28,9 @@ STACK = RunningStack(
     name="clerk-supabase-sync-dev",
     aws={"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "local1", "AWS_SECRET_ACCESS_KEY": "s"},
     clerk_api_url="http://127.0.0.1:3/v1",
-    clerk_secret_key="sk_live_standin",
+    clerk_secret_key="sk_test_standin",
+    clerk_publishable_key="pk_test_Y2xlcmsubG9jYWwudGVzdCQ=",
+    frontend_api_url="http://127.0.0.1:4",
     logs="logs",
 )
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -16,9 +18,14 @@ from svix.webhooks import Webhook
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
-from clerk_supabase_cli.standin.instance.instance import Instance
+from clerk_supabase_cli.standin.instance.beginning import begin
+from clerk_supabase_cli.standin.instance.control import Control
+from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE, Instance
+from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
+from clerk_supabase_cli.standin.instance.play import Play
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults, Webhooks
 from clerk_supabase_cli.standin.rejections import Rejection
+from clerk_supabase_cli.standin.sample_events import sample_event, sample_names
 from tests.kit.polling import eventually
 
 NEVER = 3600.0
@@ -86,7 +93,8 @@ def clerk(endpoint: Endpoint) -> Iterator[Clerk]:
     webhooks = Webhooks(retries=(0.0, 0.0), longest_held=NEVER)
     webhooks.deliver_to(endpoint.url, endpoint.secret)
     instance = Instance(webhooks=webhooks)
-    with webhooks, ClerkApi(Answers(instance.world, lock=instance.lock)) as api:
+    answers = Answers(instance.world, lock=instance.lock, seen=instance.seen)
+    with webhooks, ClerkApi(answers, control=Control(instance)) as api:
         yield Clerk(instance, api)
 
 
@@ -190,3 +198,110 @@ def test_a_reordered_webhook_arrives_after_the_next(clerk: Clerk, endpoint: Endp
         ada = clerk.instance.create_user()["id"]
     clerk.instance.delete_user(ada)
     assert endpoint.types(2) == ["user.deleted", "user.created"]
+
+
+# Over HTTP, as the command asks
+
+
+def ask(clerk: Clerk, request: Any, **headers: str) -> httpx.Response:
+    url = clerk.api.url.replace("/v1", "/control")
+    sent = {"Authorization": f"Bearer {clerk.api.answers.key}"} | headers
+    return httpx.post(url, content=json.dumps(request), headers=sent, trust_env=False)
+
+
+def test_a_command_plays_over_http_with_the_key_only_and_no_browser_can(clerk: Clerk, endpoint: Endpoint) -> None:
+    asked = {"operation": "create_user", "arguments": {"first_name": "Ada"}, "faults": {"lose": 1}}
+    done = ask(clerk, asked).json()
+    assert clerk.get(f"/users/{done['object']['id']}").json()["first_name"] == "Ada"
+    assert [(each["type"], each["state"]) for each in done["webhooks"]] == [("user.created", "lost")]
+    assert ask(clerk, asked, Authorization="Bearer sk_test_guessed").status_code == 401
+    assert ask(clerk, asked, Origin="https://evil.test").status_code == 403
+    assert ask(clerk, asked, Host="evil.test").status_code == 403
+    assert len(clerk.get("/users").json()) == 1
+    assert endpoint.received == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [],
+        {},
+        {"operation": "deliver_to"},
+        {"operation": "__init__"},
+        {"operation": "ban_user", "arguments": {"user": "user_1"}},
+        {"operation": "ban_user", "arguments": {"user_id": ["user_1"]}},
+        {"operation": "create_user", "arguments": {"email_address": 1}},
+        {"operation": "update_user", "arguments": {"user_id": "user_1", "banned": "yes"}},
+        {"operation": "create_user", "faults": {"lose": "x"}},
+        {"operation": "create_user", "api_lag": -1},
+        {"operation": "learn", "arguments": {"event": {"type": "user.created", "data": {}}}},
+        {"operation": "learn", "arguments": {"event": {"type": 1, "data": {"id": []}}}},
+    ],
+)
+def test_garbage_is_answered_in_clerks_form_and_changes_nothing(clerk: Clerk, asked: Any) -> None:
+    answer = ask(clerk, asked)
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["errors"][0]["code"]
+    assert clerk.get("/users").json() == []
+
+
+def test_the_api_knows_the_object_of_a_sample_that_another_program_sends(clerk: Clerk, root: Path) -> None:
+    for name in sample_names(root):
+        event = sample_event(root, name)
+        if not event["type"].endswith(".deleted"):
+            assert ask(clerk, {"operation": "learn", "arguments": {"event": event}}).status_code == 200
+    assert [each["id"] for each in clerk.get("/users").json()]
+    for listed in ("organizations", "organization_memberships", "organization_invitations", "organization_domains"):
+        assert clerk.get(f"/{listed}").json()["total_count"] >= 1
+
+
+def test_the_id_of_a_deleted_sample_is_never_used_again(clerk: Clerk, root: Path) -> None:
+    for name, status, users in (("user.created", 200, 1), ("user.deleted", 200, 0), ("user.updated", 409, 0)):
+        answer = ask(clerk, {"operation": "learn", "arguments": {"event": sample_event(root, name)}})
+        assert (answer.status_code, len(clerk.get("/users").json())) == (status, users)
+    assert answer.json()["errors"][0]["code"] == DELETED_BEFORE
+
+
+def test_a_lagging_api_shows_a_change_later_and_the_changes_in_order() -> None:
+    moment = [0.0]
+    instance = Instance(view=LaggingView(clock=lambda: moment[0]))
+    ada = instance.create_user(first_name="Ada")["id"]
+    with instance.operating(api_lag=5):
+        instance.update_user(ada, first_name="Grace")
+    instance.update_user(ada, last_name="Example")
+    for now, seen in ((4, ("Ada", "Ada")), (5, ("Grace", "Example"))):
+        moment[0] = now
+        assert (instance.seen().users[ada]["first_name"], instance.world.users[ada]["first_name"]) == (seen[0], "Grace")
+    assert instance.seen() is instance.world
+
+
+def test_a_first_population_is_the_same_at_each_start() -> None:
+    def population() -> dict[str, list[tuple[str, Any, Any]]]:
+        instance = Instance()
+        begin(instance)
+        return {
+            kind: [(key, each.get("first_name"), each.get("role")) for key, each in objects.items()]
+            for kind, objects in instance.world.objects().items()
+        }
+
+    found = population()
+    assert {kind: len(objects) for kind, objects in found.items() if objects} == {
+        "user": 6,
+        "organization": 2,
+        "membership": 6,
+        "invitation": 1,
+    }
+    assert found == population()
+
+
+def test_play_leaves_an_api_that_agrees_with_the_events() -> None:
+    instance = Instance()
+    begin(instance)
+    mirror = instance.world.copy()
+    instance.world.on_event = mirror.learn
+    play = Play(instance, Random(7))
+    names = {play.once()[0] for _ in range(300)}
+    assert len(names) == 13, "each kind of change"
+    assert {kind: dict(each) for kind, each in mirror.objects().items()} == {
+        kind: dict(each) for kind, each in instance.world.objects().items()
+    }

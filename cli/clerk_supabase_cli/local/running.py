@@ -32,13 +32,16 @@ class RunningStack:
     session_url: str
     webhook_secret: str
     database_url: str
-    """The owner's URL: of the embedded Postgres, or from `dev --database-url`."""
+    """The owner's URL of the embedded Postgres; empty with `dev --database-url`, whose password is not written down."""
     name: str
     """The name of the stack in CloudFormation."""
     aws: Mapping[str, str]
     """The variables with which AWS tools use the emulated AWS, with its only valid key."""
     clerk_api_url: str
     clerk_secret_key: str
+    clerk_publishable_key: str
+    frontend_api_url: str
+    """The issuer of session tokens. The publishable key names another host, because the key stands for https only."""
     logs: str
 
     def save(self, root: Path) -> None:
@@ -61,10 +64,17 @@ class RunningStack:
         variables = {
             **self.aws,
             "CLERK_API_URL": self.clerk_api_url,
+            "CLERK_FRONTEND_API_URL": self.frontend_api_url,
+            "CLERK_PUBLISHABLE_KEY": self.clerk_publishable_key,
             "CLERK_SECRET_KEY": self.clerk_secret_key,
+            "CLERK_SUPABASE_SESSION_URL": self.session_url,
             "CLERK_SUPABASE_STACK": self.name,
-            "DATABASE_URL": self.database_url,
+            "CLERK_SUPABASE_WEBHOOK_URL": self.webhook_url,
+            "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
+            "NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY": self.clerk_publishable_key,
         }
+        if self.database_url:
+            variables["DATABASE_URL"] = self.database_url
         lines = [
             # These variables of another account would win over the key, or be sent with it.
             "unset AWS_PROFILE AWS_SESSION_TOKEN",

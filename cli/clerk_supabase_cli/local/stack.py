@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
+from clerk_supabase_cli.local.back_fill import fill
 from clerk_supabase_cli.local.containers import let_containers_in
 from clerk_supabase_cli.local.ministack import REGION, MiniStack, execute_api_url
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
@@ -31,18 +32,20 @@ from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.frontend.pages import Pages
 from clerk_supabase_cli.standin.frontend.people import People
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.instance.beginning import begin
+from clerk_supabase_cli.standin.instance.control import Control
 from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 
 # The origin of the app's pages.
 APP_ORIGIN: Final = "http://localhost:3000"
 # The key names clerk.local.test; tokens and keys come from the stand-in.
-_PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
+PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 # The same for pages: with a key for production, clerk-js takes this machine for no development browser.
 _KEY_OF_PAGES: Final = "pk_live_Y2xlcmsubG9jYWwudGVzdCQ"
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
-# No schedule runs here: a comparison would delete objects unknown to the stand-in for Clerk. Nor does the stand-in lag.
+# No schedule runs here, so that differences stay until the developer compares. Nor does the stand-in lag by itself.
 _LOCAL_PARAMETERS: Final = {
     "FullReconcileState": "DISABLED",
     "QuickReconcileState": "DISABLED",
@@ -86,6 +89,9 @@ class LocalStack:
         webhook_secret: str = "",
         containers: bool = False,
         signing_key: SigningKey | None = None,
+        secret_key: str = "",
+        has_population: bool = False,
+        owner_url: str | None = None,
         tools: Tools | None = None,
         progress: Progress = _silent,
     ) -> None:
@@ -95,9 +101,10 @@ class LocalStack:
         the URL for the session function, which is not deployed without it.
         *parameters* are added to the template's.
         *port* is the port of the emulated AWS, *clerk_port* and *frontend_port* are the ports of the stand-ins for
-        Clerk's Backend and Frontend API, *webhook_secret* and *signing_key* sign webhooks and session tokens; values
-        not given are made up. With *containers*, containers on this machine reach the whole stack as `localhost`: see
-        containers.py. The schedules are off: see `reconcile`.
+        Clerk's Backend and Frontend API. *webhook_secret* and *signing_key* sign webhooks and session tokens, and
+        *secret_key* is the key of the Backend API; values not given are made up. With *has_population*, the stand-in and
+        the database begin with some users; beside *worker_url*, this needs *owner_url*. With *containers*, containers on
+        this machine reach the whole stack as `localhost`: see containers.py. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
@@ -108,6 +115,9 @@ class LocalStack:
         self._frontend_port = frontend_port
         self._containers = containers
         self._signing_key = signing_key
+        self._secret_key = secret_key or f"sk_live_{secrets.token_hex(16)}"
+        self._has_population = has_population
+        self._owner_url = owner_url
         self._tools = tools or Tools.of(root)
         self._progress = progress
         self._undo = contextlib.ExitStack()
@@ -230,12 +240,17 @@ class LocalStack:
             undo.enter_context(self.instance.webhooks)
             self.clerk = undo.enter_context(self._clerk_api())
             self.frontend = undo.enter_context(self._frontend_api())
+            self.clerk.answers.jwks = self.frontend.jwks
         with self._step("Store the secrets"):
             self._create_secrets(self._worker_url)
             self._create_alarm_topic()
             self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
         if self._containers:
             undo.enter_context(let_containers_in(self._ports()))
+        if self._has_population:
+            with self._step("Begin with some users and organizations"):
+                begin(self.instance)
+                fill(self._owner_url or self.database_url, self.clerk.url, self._secret_key)
         self._guard.finish(build, log=self._build_log)
         self._progress(_BUILD_STEP, time.monotonic() - began)
         self.deploy()
@@ -247,8 +262,8 @@ class LocalStack:
     def _clerk_api(self) -> ClerkApi:
         if self._clerk_port and is_taken(self._clerk_port):
             raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another port")
-        answers = Answers(self.instance.world, f"sk_live_{secrets.token_hex(16)}", lock=self.instance.lock)
-        return ClerkApi(answers, port=self._clerk_port)
+        answers = Answers(self.instance.world, self._secret_key, lock=self.instance.lock, seen=self.instance.seen)
+        return ClerkApi(answers, port=self._clerk_port, control=Control(self.instance))
 
     def _frontend_api(self) -> FrontendApi:
         if self._frontend_port and is_taken(self._frontend_port):
@@ -316,7 +331,7 @@ class LocalStack:
         if not self.session_database_secret_arn:
             return {}
         return {
-            "ClerkPublishableKey": _PUBLISHABLE_KEY,
+            "ClerkPublishableKey": PUBLISHABLE_KEY,
             "ClerkFrontendApiUrl": self.frontend.issuer,
             "SessionDatabaseSecretArn": self.session_database_secret_arn,
             "SessionAllowedOrigins": APP_ORIGIN,

@@ -64,13 +64,15 @@ def open_reconcile(
     clerk_api_url: str,
     queues: Queues | None,
     settings: ReconcileSettings,
+    *,
+    key: Fixed | None = None,
 ) -> Iterator[Tools]:
     """A comparison; its repairs go through the sync queue of *queues*, or without a queue are applied at once.
 
-    Takes the secret key from the environment. Raises UsageError.
+    Takes the secret key from the environment, unless *key* is given. Raises UsageError.
     """
     try:
-        http = ClerkHttp(_secret_key(), clerk_api_url)
+        http = ClerkHttp(key or _secret_key(), clerk_api_url)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     url = queues.urls.get("sync") if queues else None

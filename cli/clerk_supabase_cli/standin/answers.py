@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, cast
 from urllib.parse import unquote
@@ -64,10 +64,14 @@ class Answers:
     inclusive: bool = False
     """True: `created_at_after` and `created_at_before` include users created exactly at that moment."""
     lost_cursor: user_list.LostCursor = "not_found"
+    jwks: Callable[[], Json] = lambda: {"keys": []}
+    """The keys of the session tokens."""
+    seen: Callable[[], World] | None = None
+    """The world that GET requests see, if the API lags; called with the lock."""
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
         """The body of a successful answer. Raises Rejection instead of any other answer."""
-        self._check_key(request)
+        self.check_key(request)
         self._check_version(request)
         for (method, pattern), (handler, parameters) in _ROUTES.items():
             match = pattern.fullmatch(request.path)
@@ -79,7 +83,8 @@ class Answers:
                     raise Rejection(*self.no_domains, "This instance does not have domains enabled for organizations.")
                 check_parameters(request, parameters)
                 with self.lock:
-                    return handler(self, request, alter or _as_it_is, *map(unquote, match.groups()))
+                    answers = replace(self, world=self.seen()) if self.seen and method == "GET" else self
+                    return handler(answers, request, alter or _as_it_is, *map(unquote, match.groups()))
         raise Rejection(404, "not_found", "no such route")
 
     def route(self, request: Request) -> str:
@@ -89,7 +94,8 @@ class Answers:
                 return f"{method} {pattern.pattern.replace(_ID, '{id}')}"
         return f"{request.method} ?"
 
-    def _check_key(self, request: Request) -> None:
+    def check_key(self, request: Request) -> None:
+        """Raises Rejection without the secret key of the instance."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Rejection(401, "authentication_invalid", "Invalid authentication")
@@ -255,6 +261,9 @@ class Answers:
             raise not_found()
         return b"".join(alter([_json(found)]))
 
+    def keys(self, _: Request, __: Alter) -> bytes:
+        return _json(self.jwks())
+
     def instance(self, _: Request, __: Alter) -> bytes:
         environment = "production" if self.key.startswith("sk_live_") else "development"
         return _json(
@@ -339,6 +348,7 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                     _ORDERED | {"organization_id", "verified", "enrollment_mode", "domains", "query"},
                 ),
                 ("GET", "/instance", Answers.instance, _NONE),
+                ("GET", "/jwks", Answers.keys, _NONE),
                 *_routes_of_others(),
             ),
         )

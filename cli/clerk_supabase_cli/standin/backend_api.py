@@ -23,6 +23,8 @@ from urllib.parse import parse_qsl, urlsplit
 from clerk_supabase_cli.loopback import is_for_this_machine, is_from_a_browser
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.faults import Fault, Faults, Request
+from clerk_supabase_cli.standin.instance.control import PATH as CONTROL_PATH
+from clerk_supabase_cli.standin.instance.control import Control
 from clerk_supabase_cli.standin.rate_windows import RateWindows
 from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.worlds import World
@@ -48,11 +50,16 @@ class ClerkApi:
         *,
         port: int = 0,
         has_rate_limit: bool = False,
+        control: Control | None = None,
         clock: Callable[[], int] = _milliseconds_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: Clerk's clock in milliseconds, for the header `Date`; `monotonic`: the clock of the rate limit."""
+        """`control`: answers POST /control, for programs with the secret key.
+
+        `clock`: Clerk's clock in milliseconds, for the header `Date`; `monotonic`: the clock of the rate limit.
+        """
         self.answers = answers
+        self.control = control
         self.faults = Faults()
         self.requests: deque[Request] = deque(maxlen=_MOST_REMEMBERED)
         """The latest requests, oldest first, with any answer."""
@@ -173,6 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/status":
             self._send(HTTPStatus.OK, {"Content-Type": "application/json"}, api.status(), "")
             return
+        if self.path == CONTROL_PATH and api.control and self.command == "POST":
+            self._send_control(api.control)
+            return
         request = self._request()
         api.note(request)
         faults = api.faults.take(request)
@@ -209,6 +219,15 @@ class _Handler(BaseHTTPRequestHandler):
             {name.lower(): value for name, value in self.headers.items()},
             self.rfile.read(length) if length else b"",
         )
+
+    def _send_control(self, operations: Control) -> None:
+        request = self._request()
+        try:
+            self.server.api.answers.check_key(request)
+            status, body = HTTPStatus.OK.value, json.dumps(operations.answer(request.body)).encode()
+        except Rejection as rejection:
+            status, body = rejection.status, rejection.body()
+        self._send(status, {"Content-Type": "application/json"}, body, "")
 
     def _check_rate(self, request: Request, headers: dict[str, str | None]) -> None:
         api = self.server.api

@@ -31,6 +31,14 @@ def webhook_secret_of(root: Path) -> str:
     return file.read_text()
 
 
+def secret_key_of(root: Path) -> str:
+    """The secret key of the stand-in for Clerk's Backend API in the checkout at *root*, made on the first use."""
+    file = private_folder(root) / "clerk-secret-key"
+    if not file.exists():
+        write_privately(file, f"sk_test_{secrets.token_hex(20)}")
+    return file.read_text()
+
+
 def new_svix_id() -> str:
     """An id as Svix gives to a message; all retries and replays of the message keep it."""
     return f"msg_{secrets.token_hex(14)}"

@@ -254,9 +254,13 @@ class World:
     def remove_domain(self) -> None:
         domain_id = self._any(self.domains)
         if domain_id is not None:
-            del self.domains[domain_id]
-            self._tick()
-            self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
+            self.drop_domain(domain_id)
+
+    def drop_domain(self, domain_id: str) -> None:
+        """Deletes a domain."""
+        del self.domains[domain_id]
+        self._tick()
+        self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
 
     # Events
 

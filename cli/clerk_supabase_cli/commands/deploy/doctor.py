@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.text import Text
@@ -16,7 +15,7 @@ from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_A_STACK, HOW_TO_NAME_THE_DATABASE, Named, Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
-from clerk_supabase_cli.options import json_option, optional_database_url_option
+from clerk_supabase_cli.options import NumberRange, json_option, optional_database_url_option
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal
@@ -29,17 +28,6 @@ _STYLES: Final = {
     Verdict.SKIPPED: "dim",
 }
 _WIDTH: Final = max(len(check.name) for check in CHECKS)
-
-
-class _Seconds(click.FloatRange):
-    """Seconds within a range. Rejects `nan`, which no comparison finds out of range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
-        return seconds
 
 
 @click.command("doctor")
@@ -71,11 +59,16 @@ class _Seconds(click.FloatRange):
     "--wait",
     default=30.0,
     show_default=True,
-    type=_Seconds(0, 300),
+    type=NumberRange(0, 300),
     help="Longest time of a test event to the database, in seconds.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
-@click.option("--frontend-api-url", default="", help="Issuers, separated by commas, instead of the stack's.")
+@click.option(
+    "--frontend-api-url",
+    envvar="CLERK_FRONTEND_API_URL",
+    default="",
+    help="Issuers, separated by commas, instead of the stack's.  [env: CLERK_FRONTEND_API_URL]",
+)
 @click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
 @json_option
 def doctor_command(

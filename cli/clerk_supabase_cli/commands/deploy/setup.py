@@ -43,7 +43,10 @@ For `supabase start`, in supabase/config.toml:
     help="Fill the secrets of this stack; before its deployment, keep them in Secrets Manager below this name.",
 )
 @click.option(
-    "--frontend-api-url", default="", help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas."
+    "--frontend-api-url",
+    envvar="CLERK_FRONTEND_API_URL",
+    default="",
+    help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas.  [env: CLERK_FRONTEND_API_URL]",
 )
 @json_option
 def setup_command(

@@ -20,7 +20,7 @@ from clerk_supabase_cli.local.app.app import VARIABLES_FILE, check_app, served_a
 from clerk_supabase_cli.local.processes import LocalStackError, is_taken, last_lines
 from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.local.running import RunningStack
-from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.local.stack import PUBLISHABLE_KEY, LocalStack
 from clerk_supabase_cli.local.stream import Stream
 from clerk_supabase_cli.operate.database import DATABASE_URL, open_database
 from clerk_supabase_cli.operate.install.migrations import read_migrations
@@ -35,7 +35,8 @@ from clerk_supabase_cli.operate.setup.role_urls import (
 from clerk_supabase_cli.options import checked_database_url
 from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.standin.deliveries import webhook_secret_of
+from clerk_supabase_cli.standin.deliveries import secret_key_of, webhook_secret_of
+from clerk_supabase_cli.standin.instance.beginning import ADA
 from clerk_supabase_cli.standin.token_mint import SigningKey
 from clerk_supabase_cli.terminal import Terminal
 
@@ -44,6 +45,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # The start of `make dev` in seconds since 1970, so that its installations count, too.
 STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
+_ABOUT_DATABASE: Final = """
+DATABASE_URL remains as it is, because the password of your database is not
+written down: set the variable to the URL that you gave. """
 
 
 def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
@@ -97,6 +101,12 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
     "  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 @click.option(
+    "--population/--no-population",
+    default=None,
+    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, and "
+    "off with --database-url.",
+)
+@click.option(
     "--containers",
     is_flag=True,
     help="Let containers of this machine reach the stack, too, such as the containers of `sam local`.",
@@ -113,12 +123,13 @@ def dev_command(
     session_database_url: str | None,
     reset_role_passwords: bool,
     webhook_secret: str | None,
+    population: bool | None,
     containers: bool,
 ) -> None:
     """Keep the whole stack running on this machine until Ctrl-C, and show its work.
 
-    Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
-    the stand-in for Clerk knows nothing of the webhooks you send.
+    Changed code is in use from the next event on, new migrations are applied. A stand-in for Clerk has a few users and
+    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of reconcile are off here: compare with `clerk-supabase reconcile`.
     """
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     if app is not None:
@@ -143,12 +154,16 @@ def dev_command(
                 clerk_port=clerk_port,
                 frontend_port=frontend_port,
                 webhook_secret=webhook_secret or webhook_secret_of(root),
+                secret_key=secret_key_of(root),
+                has_population=(roles is None) if population is None else population,
+                owner_url=database_url,
                 containers=containers,
                 signing_key=SigningKey.of_checkout(root),
                 progress=_say,
             )
         )
-        running = _described(stack, database_url or stack.database_url)
+        stack.instance.webhooks.deliver_to(stack.webhook_url, stack.webhook_secret)
+        running = _described(stack, is_embedded=roles is None)
         running.save(root)
         try:
             _introduce(stack, running, roles)
@@ -156,7 +171,8 @@ def dev_command(
                 variables = undo.enter_context(served_app(app, stack, root, port=supabase_port))
                 say(f"\nSupabase's API  {variables['NEXT_PUBLIC_SUPABASE_URL']}\nthe app         npm run dev in {app}")
             say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
-            _watch(root, stack, running, known=known, is_embedded=roles is None)
+            _warm_up(stack)
+            _watch(root, stack, database_url or stack.database_url, known=known, is_embedded=roles is None)
         finally:
             running.forget(root)
 
@@ -178,15 +194,25 @@ def _check_app(app: Path, supabase_port: int, database_url: str | None) -> None:
     _check_ports({"--supabase-port": supabase_port})
 
 
-def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Fingerprints, is_embedded: bool) -> None:
+def _warm_up(stack: LocalStack) -> None:
+    """Sends a first event, so that the cold start of the functions delays no event of the developer's."""
+    if stack.instance.world.users:
+        stack.instance.sign_in(ADA)
+        say("Ada signs in: this first event starts the functions, which takes some 10 s;")
+    else:
+        say("The first event starts the functions, which takes some 10 s;")
+    say("later events are in Postgres within a second.\n")
+
+
+def _watch(root: Path, stack: LocalStack, database_url: str, *, known: Fingerprints, is_embedded: bool) -> None:
     console = Terminal()
     stream = Stream(
         stack,
-        running.database_url,
+        database_url,
         console,
         {physical: name for name, physical in function_names(stack).items()},
     )
-    reloader = Reloader(root, stack, console, known=known, database_url=running.database_url if is_embedded else None)
+    reloader = Reloader(root, stack, console, known=known, database_url=database_url if is_embedded else None)
     try:
         while True:
             reloader.look()
@@ -198,17 +224,19 @@ def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Finge
         say("\nending; this may take some seconds")
 
 
-def _described(stack: LocalStack, database_url: str) -> RunningStack:
+def _described(stack: LocalStack, *, is_embedded: bool) -> RunningStack:
     return RunningStack(
         process_id=os.getpid(),
         webhook_url=stack.webhook_url,
         session_url=stack.session_url,
         webhook_secret=stack.webhook_secret,
-        database_url=database_url,
+        database_url=stack.database_url if is_embedded else "",
         name=stack.name,
         aws=stack.ministack.environment,
         clerk_api_url=stack.clerk.url,
         clerk_secret_key=stack.clerk.answers.key,
+        clerk_publishable_key=PUBLISHABLE_KEY,
+        frontend_api_url=stack.frontend.issuer,
         logs=str(stack.logs),
     )
 
@@ -216,26 +244,44 @@ def _described(stack: LocalStack, database_url: str) -> RunningStack:
 def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None) -> None:
     # The connection string of the developer's own database is not printed.
     database = "the one that --database-url names" if roles else running.database_url
-    issuer = stack.frontend.issuer
     if roles:
         say(f"Functions connect as {WORKER_ROLE} and {SESSION_ROLE}, {roles.origin}.")
     say(
         f"""
-webhook URL     {running.webhook_url}
-session URL     {running.session_url}
-signing secret  {running.webhook_secret}
-database        {database}
-emulated AWS    {stack.ministack.endpoint}
-  access key    {running.aws["AWS_ACCESS_KEY_ID"]}, the only one it takes; secret {running.aws["AWS_SECRET_ACCESS_KEY"]}
-Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {running.clerk_secret_key}
-tokens of       {issuer}
-logs            {running.logs}
+webhook URL      {running.webhook_url}
+session URL      {running.session_url}
+signing secret   {running.webhook_secret}
+database         {database}
+emulated AWS     {stack.ministack.endpoint}
+  access key     {running.aws["AWS_ACCESS_KEY_ID"]}, the only one it takes
+Clerk's API      {running.clerk_api_url}, a stand-in; tokens of {running.frontend_api_url}
+  secret key     {running.clerk_secret_key}
+  publishable    {running.clerk_publishable_key}
+  in it          {_population(stack)}
+logs             {running.logs}
 
-In another terminal, `source .local/env` sets all this for the commands, and puts them on the search path:
-  an event        clerk-supabase event user.created --send
-  a token         clerk-supabase token mint --user user_1 --issuer {issuer}
-  Clerk's events  clerk webhooks listen --forward-to {running.webhook_url}"""
+In another terminal, in this folder:
+
+  source .local/env
+
+sets all this for the commands, and puts them on the search path. {_ABOUT_DATABASE if roles else ""}Then try:
+
+  clerk-supabase clerk user create
+  clerk-supabase clerk play --lose 20
+  clerk-supabase reconcile --delete-margin 0
+  clerk-supabase event user.created --send
+  clerk-supabase token mint --user {ADA}
+  clerk-supabase doctor
+
+Clerk's events   clerk webhooks listen --forward-to {running.webhook_url}"""
     )
+
+
+def _population(stack: LocalStack) -> str:
+    world = stack.instance.world
+    if not world.users:
+        return "no users yet"
+    return f"{len(world.users)} users, {len(world.organizations)} organizations, with their rows in Postgres"
 
 
 def _say(step: str, seconds: float | None) -> None:

@@ -11,12 +11,16 @@ import click
 import httpx
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.local.running import NotRunning, running_stack
+from clerk_supabase_cli.local.playing import NotPlayed, RunningInstance
+from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
+from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE
+from clerk_supabase_cli.standin.instance.live_world import new_id
 from clerk_supabase_cli.standin.sample_events import sample_event
+from clerk_supabase_cli.standin.samples import Json
 
 # Svix's limit for an answer. https://docs.svix.com/receiving/introduction
 _ANSWER_SECONDS: Final = 15.0
@@ -29,7 +33,11 @@ class NotSent(Failure):
 @click.command("event")
 @click.argument("name", metavar="TYPE")
 @click.option("--id", "object_id", help="Clerk id of the event's object; by default the sample's own.")
-@click.option("--send", is_flag=True, help="Post the event to the stack run by `dev`, and print the answer.")
+@click.option(
+    "--send",
+    is_flag=True,
+    help="Post the event to the stack run by `dev`, and print the answer. Clerk's stand-in knows the object then.",
+)
 @click.option("--url", help="Post the event to this URL instead.")
 @click.option(
     "--secret",
@@ -51,13 +59,30 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     if not send and not url:
         say(json.dumps(api_gateway_event(request), indent=2))
         return
-    url = url or running_stack(root).webhook_url
+    if not url:
+        stack = running_stack(root)
+        url = stack.webhook_url
+        # A wrong signature is not Clerk's, so Clerk knows nothing of the event.
+        if secret == stack.webhook_secret:
+            _teach(stack, name, event)
     say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
     answer = _post(url, request)
     # The answer is foreign text: any server may listen there.
     say(f"{answer.status_code} {printable(answer.text[:200])}")
     if not answer.is_success:
         sys.exit(1)
+
+
+def _teach(stack: RunningStack, name: str, event: Json) -> None:
+    """Lets the stand-in for Clerk know the object of the event, and says if the object was deleted before."""
+    try:
+        RunningInstance(stack).do("learn", {"event": event})
+    except NotPlayed as rejection:
+        say(printable(str(rejection)), err=True)
+        object_id = event["data"]["id"]
+        if rejection.code == DELETED_BEFORE and str(rejection).startswith(object_id):
+            say("Its tombstone in Postgres keeps the row deleted, whatever this event says. With a new id:", err=True)
+            say(f"  clerk-supabase event {name} --send --id {new_id(object_id.partition('_')[0])}", err=True)
 
 
 def _local_secret(root: Path) -> str:

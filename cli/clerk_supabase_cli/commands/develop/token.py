@@ -56,6 +56,12 @@ def token_command() -> None:
     envvar="CLERK_PUBLISHABLE_KEY",
     help="Names the issuer and the address of the keys.  [env: CLERK_PUBLISHABLE_KEY]",
 )
+@click.option(
+    "--frontend-api-url",
+    envvar="CLERK_FRONTEND_API_URL",
+    default="",
+    help="Issuers, separated by commas, instead of the publishable key's.  [env: CLERK_FRONTEND_API_URL]",
+)
 @click.option("--jwks-url", help="Address of the keys.")
 @click.option("--pem", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the public key.")
 @click.option(
@@ -76,6 +82,7 @@ def verify_command(
     *,
     given: str,
     publishable_key: str | None,
+    frontend_api_url: str,
     jwks_url: str | None,
     pem: Path | None,
     issuers: tuple[str, ...],
@@ -91,9 +98,9 @@ def verify_command(
     """
     text = token_of(given)
     try:
-        if len(issuers) > 1:
-            _reject_shared_keys(jwks_url, pem)
-            report = _report(text, *_keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer")), secret, parties)
+        with_keys = _issuers_with_keys(issuers, frontend_api_url, jwks_url, pem)
+        if with_keys:
+            report = _report(text, *_keys_of_chosen(text, with_keys), secret, parties)
         else:
             keys, issuer = _keys(publishable_key, jwks_url, pem)
             if keys is None:
@@ -125,7 +132,12 @@ def verify_command(
 )
 @click.option("--version", type=click.Choice(["1", "2", "legacy"]), default="2", show_default=True)
 @click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="Lifetime in seconds.")
-@click.option("--issuer", default=LOCAL_ISSUER, show_default=True)
+@click.option(
+    "--issuer",
+    envvar="CLERK_FRONTEND_API_URL",
+    default=LOCAL_ISSUER,
+    help=f"By default {LOCAL_ISSUER}; .local/env names the issuer of `dev`.  [env: CLERK_FRONTEND_API_URL]",
+)
 @click.option(
     "--secret",
     envvar="SUPABASE_JWT_SECRET",
@@ -171,10 +183,17 @@ def mint_command(
     say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
 
 
-def _reject_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
-    """Raises SettingsError when several issuers would share keys."""
-    if jwks_url or pem:
-        raise SettingsError("each of several issuers has its own keys: give no --jwks-url and no --pem")
+def _issuers_with_keys(
+    issuers: tuple[str, ...], frontend_api_url: str, jwks_url: str | None, pem: Path | None
+) -> tuple[str, ...]:
+    """Issuers whose keys are at their own addresses. Raises SettingsError when several issuers would share keys."""
+    if len(issuers) > 1:
+        if jwks_url or pem:
+            raise SettingsError("each of several issuers has its own keys: give no --jwks-url and no --pem")
+        return issuers_in(",".join(issuers), "--issuer")
+    if issuers or jwks_url or pem:
+        return ()
+    return issuers_in(frontend_api_url, "ClerkFrontendApiUrl (--frontend-api-url)")
 
 
 def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from jwt.utils import base64url_encode
-from psycopg import sql
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.local.app.rest import SupabaseApi
+from clerk_supabase_cli.local.app.rest import AUTHENTICATOR, SupabaseApi, create_authenticator, project_secret
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.local.tools import ToolMissing, Tools
-from clerk_supabase_cli.standin.token_mint import LOCAL_JWT_SECRET, legacy_token
+from clerk_supabase_cli.standin.token_mint import legacy_token
 from clerk_supabase_cli.whole_files import write_whole
 
 # `next dev` reads this file after all others, and `next build` does not read it.
 VARIABLES_FILE: Final = ".env.development.local"
 _FIRST_LINE: Final = "# Written by `clerk-supabase dev --app`, and removed at its end."
-_AUTHENTICATOR: Final = "authenticator"
 _TEN_YEARS_SECONDS: Final = 10 * 365 * 24 * 3600
 
 
@@ -64,7 +61,7 @@ def tables_served(app: Path, stack: LocalStack, root: Path, *, port: int = 0) ->
         create_authenticator(owner, password)
         for migration in sorted((app / "supabase" / "migrations").glob("*.sql")):
             owner.execute(migration.read_bytes())
-    url = stack.postgres.url(user=_AUTHENTICATOR, password=password)
+    url = stack.postgres.url(user=AUTHENTICATOR, password=password)
     with SupabaseApi(program, url, [stack.mint.key.jwk, project_secret()], port=port) as api:
         yield api
 
@@ -76,7 +73,6 @@ def variables_of(stack: LocalStack, api: SupabaseApi) -> Mapping[str, str]:
     return {
         "NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY": stack.publishable_key,
         "CLERK_SECRET_KEY": stack.clerk.answers.key,
-        "CLERK_JWT_KEY": stack.mint.key.public_pem.strip().replace("\n", "\\n"),
         "CLERK_API_URL": stack.clerk.url.removesuffix("/v1"),
         "NEXT_PUBLIC_CLERK_PROXY_URL": clerk,
         "NEXT_PUBLIC_CLERK_JS_URL": f"{clerk}/npm/@clerk/clerk-js@6/dist/clerk.browser.js",
@@ -89,18 +85,6 @@ def variables_of(stack: LocalStack, api: SupabaseApi) -> Mapping[str, str]:
         "NEXT_PUBLIC_SUPABASE_KEY": public_key(),
         "SESSION_URL": stack.session_url,
     }
-
-
-def create_authenticator(owner: psycopg.Connection, password: str) -> None:
-    """Creates the login role of PostgREST, whose only right is to become one of the API's roles."""
-    name = sql.Identifier(_AUTHENTICATOR)
-    owner.execute(sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(password)))
-    owner.execute(sql.SQL("grant anon, authenticated, service_role to {}").format(name))
-
-
-def project_secret() -> Mapping[str, str]:
-    """The JWT secret of the project, as a key (JWK): Supabase gives PostgREST this key beside those of Clerk."""
-    return {"kty": "oct", "alg": "HS256", "k": base64url_encode(LOCAL_JWT_SECRET.encode()).decode()}
 
 
 def public_key() -> str:

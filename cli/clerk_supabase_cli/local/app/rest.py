@@ -15,9 +15,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.error import URLError
 
+import psycopg
+from jwt.utils import base64url_encode
+from psycopg import sql
+
 from clerk_supabase_cli.local.processes import Guard, LocalStackError, free_port, last_lines
 from clerk_supabase_cli.loopback import may_read
+from clerk_supabase_cli.standin.token_mint import LOCAL_JWT_SECRET
 
+AUTHENTICATOR: Final = "authenticator"
 _PREFIX: Final = "/rest/v1"
 _PATIENCE_SECONDS: Final = 30
 _PER_HOP: Final = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
@@ -143,3 +149,15 @@ class _Passage(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         """Drops the line."""
+
+
+def create_authenticator(owner: psycopg.Connection, password: str) -> None:
+    """Creates the login role of PostgREST, whose only right is to become one of the API's roles."""
+    name = sql.Identifier(AUTHENTICATOR)
+    owner.execute(sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(password)))
+    owner.execute(sql.SQL("grant anon, authenticated, service_role to {}").format(name))
+
+
+def project_secret() -> Mapping[str, str]:
+    """The JWT secret of the project, as a key (JWK): Supabase gives PostgREST this key beside those of Clerk."""
+    return {"kty": "oct", "alg": "HS256", "k": base64url_encode(LOCAL_JWT_SECRET.encode()).decode()}

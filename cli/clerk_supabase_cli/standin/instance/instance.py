@@ -11,15 +11,19 @@ from typing import Any, Final
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.instance.live_world import LiveWorld, new_id
+from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
+from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults, Message, Webhooks
 from clerk_supabase_cli.standin.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
 
+DELETED_BEFORE: Final = "deleted_before"
+"""The code for an id of a deleted object."""
 _LOCKED_SECONDS: Final = 3600
 _FIELDS: Final = {
-    "user": samples.user("user_x", created_at=0, updated_at=0).keys(),
-    "organization": samples.organization("org_x", created_at=0, updated_at=0).keys(),
+    "user": samples.user("user_x", created_at=0, updated_at=0),
+    "organization": samples.organization("org_x", created_at=0, updated_at=0),
 }
 _OWN_FIELDS: Final = {"id", "object", "created_at", "updated_at"}
 _ROLE: Final = re.compile(r"org:[a-z0-9_]{1,64}")
@@ -38,6 +42,8 @@ class Instance:
     lock: threading.RLock = field(default_factory=threading.RLock)
     """Held during each operation, and during each answer of the Backend API."""
     webhooks: Webhooks = field(default_factory=Webhooks)
+    view: LaggingView = field(default_factory=LaggingView)
+    """The world as the Backend API shows it."""
     _faults: DeliveryFaults = NO_FAULTS
     _sent: list[Message] = field(default_factory=list)
 
@@ -45,17 +51,40 @@ class Instance:
         self.world.on_event = self._send
 
     @contextmanager
-    def operating(self, faults: DeliveryFaults = NO_FAULTS) -> Iterator[list[Message]]:
-        """Lends the instance for operations whose webhooks suffer *faults*; the list fills with these webhooks."""
+    def operating(self, faults: DeliveryFaults = NO_FAULTS, *, api_lag: float = 0.0) -> Iterator[list[Message]]:
+        """Lends the instance for operations with faults; the list fills with the webhooks that follow.
+
+        *api_lag*: seconds until the Backend API shows the changes.
+        """
         with self.lock:
             before = self._faults, self._sent
             self._faults, self._sent = faults, []
+            self.view.begin(self.world, api_lag)
             try:
                 yield self._sent
             finally:
+                self.view.lag = 0.0
                 self._faults, self._sent = before
 
+    def seen(self) -> World:
+        """The world of the Backend API's answers. The caller holds the lock."""
+        return self.view.seen(self.world)
+
+    def learn(self, event: Json) -> bool:
+        """Changes the world as the event of another program says. Returns False for an event of no object.
+
+        Raises Rejection for a new event of a deleted object, or of an object with a deleted parent.
+        """
+        with self.lock:
+            gone = _ids_in(event["data"]) & self.world.deleted
+            if gone and not event["type"].endswith(".deleted"):
+                raise Rejection(409, DELETED_BEFORE, f"{min(gone)} was deleted, and Clerk uses no id again")
+            is_learned = self.world.learn(event)
+            self.view.note(event)
+            return is_learned
+
     def _send(self, event: Json) -> None:
+        self.view.note(event)
         message = self.webhooks.send(event, self._faults)
         if message is not None:
             self._sent.append(message)
@@ -69,7 +98,7 @@ class Instance:
             user = samples.user(self._unused(user_id, "user"), created_at=made, updated_at=made)
             if email_address:
                 self._check_address(email_address)
-                address = samples.email_address(new_id("idn"), email_address, made)
+                address = samples.email_address(self.world.ids("idn"), email_address, made)
                 user |= {"email_addresses": [address], "primary_email_address_id": address["id"]}
             return self.world.put("user", "created", user | _known(fields, "user"))
 
@@ -146,7 +175,7 @@ class Instance:
                 raise Rejection(400, "already_a_member_in_organization", f"{user_id} is a member of {org_id} already")
             made = self.world.tick()
             membership = samples.membership(
-                new_id("orgmem"), organization, user, created_at=made, updated_at=made, **_of_role(role)
+                self.world.ids("orgmem"), organization, user, created_at=made, updated_at=made, **_of_role(role)
             )
             return self.world.put("membership", "created", membership)
 
@@ -208,13 +237,20 @@ class Instance:
         with self.lock:
             self._check("organization", org_id)
             made = self.world.tick()
-            domain = samples.domain(new_id("orgdmn"), org_id, created_at=made, updated_at=made, name=name)
+            domain = samples.domain(self.world.ids("orgdmn"), org_id, created_at=made, updated_at=made, name=name)
             return self.world.put("domain", "created", domain)
 
     def verify_domain(self, domain_id: str) -> Json:
         """Verifies a domain. Sends organizationDomain.updated."""
         verification = samples.domain_verification(self.world.clock())
         return self._update("domain", domain_id, {"affiliation_verification": verification})
+
+    def delete_domain(self, domain_id: str) -> Json:
+        """Deletes a domain, and returns Clerk's answer. Sends organizationDomain.deleted."""
+        with self.lock:
+            self._check("domain", domain_id)
+            self.world.drop_domain(domain_id)
+            return samples.deleted("organization_domain", domain_id)
 
     # Checks and changes
 
@@ -248,7 +284,7 @@ class Instance:
     def _unused(self, object_id: str, prefix: str) -> str:
         """The given id, or a new one. Raises Rejection for an id that was ever used."""
         if not object_id:
-            return new_id(prefix)
+            return self.world.ids(prefix)
         if not re.fullmatch(rf"{prefix}_[A-Za-z0-9_-]{{1,250}}", object_id):
             raise unprocessable("id", f"begins with {prefix}_, then come letters, digits, _ and -")
         if object_id in self.world.deleted or any(object_id in each for each in self.world.objects().values()):
@@ -256,8 +292,8 @@ class Instance:
         return object_id
 
     def _check_address(self, address: str) -> None:
-        taken = (each["email_address"] for user in self.world.users.values() for each in user["email_addresses"])
-        if _address(address) in taken:
+        addresses = (each for user in self.world.users.values() for each in user["email_addresses"])
+        if _address(address) in {each.get("email_address") for each in addresses if isinstance(each, dict)}:
             raise Rejection(422, "form_identifier_exists", f"another user has the address {address}", "email_address")
 
     def _slug(self, name: str) -> str:
@@ -266,11 +302,21 @@ class Instance:
         return slug if slug not in taken else f"{slug}-{self.world.now}"
 
 
+def _ids_in(data: Json) -> set[str]:
+    """The ids of an object and its parents."""
+    organization, member = data.get("organization") or {}, data.get("public_user_data") or {}
+    named = (data["id"], data.get("organization_id"), organization.get("id"), member.get("user_id"))
+    return {each for each in named if each}
+
+
 def _known(fields: Json, kind: Kind) -> Json:
-    """The given fields. Raises Rejection for a field that the object does not have, or that no caller sets."""
-    for name in fields:
+    """The given fields. Raises Rejection for a field that the object does not have, or with a value of another type."""
+    for name, value in fields.items():
         if name not in _FIELDS[kind] or name in _OWN_FIELDS:
             raise unprocessable(name, f"{name} is no field of a {kind} that can be set")
+        usual = _FIELDS[kind][name]
+        if isinstance(usual, list | dict | bool) and not isinstance(value, type(usual)):
+            raise unprocessable(name, f"{name} must be a value such as {usual!r}")
     return fields
 
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 
@@ -43,8 +44,10 @@ class LiveWorld(World):
     chance: Random = field(default_factory=Random)
     name: str = ""
     clock: Callable[[], int] = milliseconds_now
-    on_event: Callable[[Json], None] = _to_nobody
+    on_event: Callable[[Json], object] = _to_nobody
     """Called with each event, right after the change."""
+    ids: Callable[[str], str] = new_id
+    """Makes the ids of new objects, each from a prefix."""
     deleted: set[str] = field(default_factory=set)
     """Ids of deleted objects: Clerk uses no id again."""
 
@@ -58,8 +61,22 @@ class LiveWorld(World):
         return content
 
     def tick(self) -> int:
-        """The moment of the next change. No two changes fall into one millisecond, so that the order is seen."""
+        """The moment of the next change: at least a millisecond after the change before, so that versions rise."""
         return self._tick()
+
+    def copy(self) -> LiveWorld:
+        """A copy, which later changes of this world do not reach."""
+        users = Population()
+        users.update(self.users)
+        return LiveWorld(
+            users=users,
+            organizations=dict(self.organizations),
+            memberships=dict(self.memberships),
+            invitations=dict(self.invitations),
+            domains=dict(self.domains),
+            others={kind: dict(objects) for kind, objects in self.others.items()},
+            deleted=set(self.deleted),
+        )
 
     def learn(self, event: Json) -> bool:
         """Changes the world as an event of Clerk's says, and sends no event. Returns False for an event of no object.
@@ -67,8 +84,10 @@ class LiveWorld(World):
         An unknown organization or user of the object comes along, as far as the event describes them.
         """
         family, _, verb = str(event["type"]).partition(".")
-        kind = _KINDS.get(family)
-        if kind is None:
+        kind = _KINDS.get(family, "")
+        # Clerk's API shows no object of a kind that only webhooks tell of.
+        objects: Any = self.objects().get(kind)
+        if objects is None:
             return False
         data = event["data"]
         self.now = max(self.now, int(event["timestamp"]))
@@ -76,7 +95,7 @@ class LiveWorld(World):
             self._unlearn(data["id"])
         else:
             self._learn_parents(data)
-            self.objects()[kind][data["id"]] = data  # type: ignore[index]
+            objects[data["id"]] = data
         return True
 
     def _unlearn(self, object_id: str) -> None:
@@ -89,7 +108,8 @@ class LiveWorld(World):
     def _learn_parents(self, data: Json) -> None:
         described = data.get("organization") or {"id": data.get("organization_id")}
         org_id, member = described["id"], data.get("public_user_data", {})
-        made = {"created_at": data["created_at"], "updated_at": data["created_at"]}
+        moment = data.get("created_at", self.now)
+        made = {"created_at": moment, "updated_at": moment}
         if org_id and org_id not in self.organizations and org_id not in self.deleted:
             self.organizations[org_id] = samples.organization(org_id, **made) | described
         user_id = member.get("user_id")
@@ -104,7 +124,7 @@ class LiveWorld(World):
         return self.now
 
     def _new_id(self, prefix: str) -> str:
-        return new_id(prefix)
+        return self.ids(prefix)
 
     def _send(self, event_type: str, data: Json) -> None:
         if event_type.endswith(".deleted"):

@@ -86,7 +86,7 @@ class Webhooks:
     """
 
     def __init__(self, *, retries: tuple[float, ...] = RETRIES, longest_held: float = _LONGEST_HELD) -> None:
-        """*retries*: seconds before each further attempt; *longest_held*: of a message that waits for a later one."""
+        """*retries*: seconds before each further attempt; *longest_held*: seconds, at most, before a reordered one."""
         self.messages: deque[Message] = deque(maxlen=_MOST_REMEMBERED)
         """The latest messages, oldest first."""
         self.chance = Random()  # noqa: S311 - draws faults, not secrets
@@ -183,7 +183,7 @@ class Webhooks:
             message.state = "failed"
 
     def _release_held(self, number: int) -> None:
-        """Lets the messages go that waited for the delivery of a later one."""
+        """Sends the reordered messages now, after the delivery of a later message."""
         for attempt in self._queue:
             if attempt.is_held and attempt.number < number:
                 attempt.due, attempt.is_held = time.monotonic(), False

@@ -1,0 +1,326 @@
+"""`clerk-supabase clerk`: changes in the made-up Clerk instance of `dev`, with the webhooks that Clerk would send."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import click
+
+from clerk_supabase_cli.local.playing import RunningInstance
+from clerk_supabase_cli.options import NumberRange, json_option
+from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.project import find_root
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_FATES: Final = {
+    "lose": "lost, as you wished",
+    "reorder": "held back until the next webhook has arrived, at most half a minute",
+    "delay": "delayed",
+    "duplicate": "sent twice",
+}
+# With the usual margin, a lost delete is repaired by a second comparison, five minutes later.
+_COMPARE: Final = "clerk-supabase reconcile --delete-margin 0"
+
+
+def _faults(command: Command) -> Command:
+    """Adds the faults of one operation."""
+    for option in (
+        click.option("--api-lag", default=0.0, type=NumberRange(0, 3600), help="Seconds until the API shows it."),
+        click.option("--delay", default=0.0, type=NumberRange(0, 3600), help="Seconds until the webhook is sent."),
+        click.option("--reorder", is_flag=True, help="Send the webhook after the next one."),
+        click.option("--duplicate", is_flag=True, help="Send the webhook twice."),
+        click.option("--lose", is_flag=True, help="Never send the webhook."),
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+def _percent(name: str, what: str) -> Callable[[Command], Command]:
+    return click.option(
+        f"--{name}", default=0.0, type=NumberRange(0, 100), metavar="PERCENT", help=f"Share of webhooks {what}."
+    )
+
+
+@click.group("clerk")
+def clerk_command() -> None:
+    """Change the made-up Clerk instance of a running `dev`, once or at random for a while.
+
+    Each change is in the Backend API at once, and its webhooks are signed, delivered and sent again as Svix does. The
+    faults --lose, --duplicate, --reorder, --delay and --api-lag show what the bundle is for.
+    """
+
+
+@clerk_command.command("list")
+@json_option
+def list_command(*, as_json: bool) -> None:
+    """List the users and organizations of the instance."""
+    found = RunningInstance.of(find_root()).do("list")["objects"]
+    if as_json:
+        print_json(found)
+        return
+    for each in found:
+        say(printable(f"{each['id']}  {each['name']}{'  banned' if each['banned'] else ''}"))
+
+
+# Users
+
+
+@clerk_command.group("user")
+def user_group() -> None:
+    """Users: sign up, sign in, change, ban, delete."""
+
+
+_names = (
+    click.option("--last-name"),
+    click.option("--first-name"),
+    click.option(
+        "--set",
+        "fields",
+        multiple=True,
+        metavar="FIELD=JSON",
+        help="""Any other field of Clerk's user, such as --set 'public_metadata={"plan": "pro"}'; repeatable.""",
+    ),
+)
+
+
+def _user_fields(command: Command) -> Command:
+    for option in _names:
+        command = option(command)
+    return command
+
+
+@user_group.command("create")
+@click.option("--id", "user_id", default="", help="Id of the user, user_...; by default a new one.")
+@click.option("--email", "email_address", default="", help="Address of the user; by default none.")
+@_user_fields
+@_faults
+def create_user_command(
+    user_id: str,
+    email_address: str,
+    first_name: str | None,
+    last_name: str | None,
+    fields: tuple[str, ...],
+    **how: Any,
+) -> None:
+    """Sign up a user."""
+    arguments = {"user_id": user_id, "email_address": email_address}
+    _do("create_user", arguments | _fields(first_name, last_name, fields), **how)
+
+
+@user_group.command("update")
+@click.argument("user_id", metavar="ID")
+@_user_fields
+@_faults
+def update_user_command(
+    user_id: str, first_name: str | None, last_name: str | None, fields: tuple[str, ...], **how: Any
+) -> None:
+    """Change fields of a user."""
+    changes = _fields(first_name, last_name, fields)
+    if not changes:
+        raise click.UsageError("Say what changes: --first-name, --last-name or --set.")
+    _do("update_user", {"user_id": user_id} | changes, **how)
+
+
+def _user_verb(name: str, operation: str, summary: str) -> None:
+    @user_group.command(name, help=summary)
+    @click.argument("user_id", metavar="ID")
+    @_faults
+    def command(user_id: str, **how: Any) -> None:
+        _do(operation, {"user_id": user_id}, **how)
+
+
+_user_verb("ban", "ban_user", "Ban a user.")
+_user_verb("unban", "unban_user", "Lift the ban of a user.")
+_user_verb("lock", "lock_user", "Lock a user, as after too many wrong passwords.")
+_user_verb("unlock", "unlock_user", "Unlock a user.")
+_user_verb("sign-in", "sign_in", "Sign in a user: only times change.")
+_user_verb("delete", "delete_user", "Delete a user with all memberships. The id is never used again.")
+
+
+# Organizations
+
+
+@clerk_command.group("organization")
+def organization_group() -> None:
+    """Organizations: create, rename, delete."""
+
+
+@organization_group.command("create")
+@click.argument("name")
+@click.option("--id", "org_id", default="", help="Id of the organization, org_...; by default a new one.")
+@click.option("--by", "created_by", default="", metavar="USER", help="Id of the user who becomes its admin.")
+@_faults
+def create_organization_command(name: str, org_id: str, created_by: str, **how: Any) -> None:
+    """Create an organization."""
+    _do("create_organization", {"name": name, "org_id": org_id, "created_by": created_by}, **how)
+
+
+@organization_group.command("update")
+@click.argument("org_id", metavar="ID")
+@click.option("--name", required=True)
+@_faults
+def update_organization_command(org_id: str, name: str, **how: Any) -> None:
+    """Rename an organization."""
+    _do("update_organization", {"org_id": org_id, "name": name}, **how)
+
+
+@organization_group.command("delete")
+@click.argument("org_id", metavar="ID")
+@_faults
+def delete_organization_command(org_id: str, **how: Any) -> None:
+    """Delete an organization with its memberships, invitations and domains."""
+    _do("delete_organization", {"org_id": org_id}, **how)
+
+
+# Memberships
+
+
+@clerk_command.group("membership")
+def membership_group() -> None:
+    """Members of organizations: add, change, remove, invite, accept."""
+
+
+@membership_group.command("add")
+@click.argument("org_id", metavar="ORG")
+@click.argument("user_id", metavar="USER")
+@click.option("--role", default="org:member", show_default=True)
+@_faults
+def add_member_command(org_id: str, user_id: str, role: str, **how: Any) -> None:
+    """Make a user a member of an organization."""
+    _do("add_member", {"org_id": org_id, "user_id": user_id, "role": role}, **how)
+
+
+@membership_group.command("change")
+@click.argument("org_id", metavar="ORG")
+@click.argument("user_id", metavar="USER")
+@click.argument("role", metavar="ROLE")
+@_faults
+def change_role_command(org_id: str, user_id: str, role: str, **how: Any) -> None:
+    """Give a member another role, such as org:admin."""
+    _do("change_role", {"org_id": org_id, "user_id": user_id, "role": role}, **how)
+
+
+@membership_group.command("remove")
+@click.argument("org_id", metavar="ORG")
+@click.argument("user_id", metavar="USER")
+@_faults
+def remove_member_command(org_id: str, user_id: str, **how: Any) -> None:
+    """Remove a member from an organization."""
+    _do("remove_member", {"org_id": org_id, "user_id": user_id}, **how)
+
+
+@membership_group.command("invite")
+@click.argument("org_id", metavar="ORG")
+@click.argument("email_address", metavar="EMAIL")
+@click.option("--role", default="org:member", show_default=True)
+@_faults
+def invite_command(org_id: str, email_address: str, role: str, **how: Any) -> None:
+    """Invite a person to an organization."""
+    _do("invite", {"org_id": org_id, "email_address": email_address, "role": role}, **how)
+
+
+@membership_group.command("accept")
+@click.argument("invitation_id", metavar="INVITATION")
+@click.argument("user_id", metavar="USER")
+@_faults
+def accept_command(invitation_id: str, user_id: str, **how: Any) -> None:
+    """Accept an invitation, orginv_..., for a user, who becomes a member."""
+    _do("accept_invitation", {"invitation_id": invitation_id, "user_id": user_id}, **how)
+
+
+# Random changes
+
+
+@clerk_command.command("play")
+@click.option("--rate", default=2.0, show_default=True, type=NumberRange(0.01, 100), help="Changes per second.")
+@click.option("--seconds", default=10.0, show_default=True, type=NumberRange(0, 86_400), help="Length of the play.")
+@_percent("lose", "never sent")
+@_percent("duplicate", "sent twice")
+@_percent("reorder", "sent after the next one")
+@click.option("--delay", default=0.0, type=NumberRange(0, 3600), help="Seconds until each webhook is sent.")
+@click.option("--api-lag", default=0.0, type=NumberRange(0, 3600), help="Seconds until the API shows a change.")
+@json_option
+def play_command(  # noqa: PLR0917 - click passes them by name
+    rate: float,
+    seconds: float,
+    lose: float,
+    duplicate: float,
+    reorder: float,
+    delay: float,
+    api_lag: float,
+    as_json: bool,
+) -> None:
+    """Let people sign up, change, join, leave, and be banned or deleted, at random; Ctrl-C ends the play."""
+    instance = RunningInstance.of(find_root())
+    faults = {"lose": lose / 100, "duplicate": duplicate / 100, "reorder": reorder / 100, "delay": delay}
+    changes, fates = Counter[str](), Counter[str]()
+    began = time.monotonic()
+    try:
+        for number in range(round(rate * seconds)):
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+            done = instance.do("play", faults=faults, api_lag=api_lag)
+            changes[done["operation"]] += 1
+            fates["sent"] += len(done["webhooks"])
+            fates.update(fault for each in done["webhooks"] for fault in each["faults"])
+            if not as_json:
+                say(_change(done))
+    except KeyboardInterrupt:
+        pass
+    if as_json:
+        print_json({"changes": changes, "webhooks": {name: fates[name] for name in ("sent", *_FATES)}})
+        return
+    share = ", ".join(f"{fates[name]} {said.partition(',')[0]}" for name, said in _FATES.items() if fates[name])
+    say(f"{changes.total()} changes, {fates['sent']} webhooks{f', of these {share}' if share else ''}")
+    say(f"next: {_COMPARE}")
+
+
+# Requests and output
+
+
+def _do(operation: str, arguments: Mapping[str, Any], *, as_json: bool, **how: Any) -> None:
+    """Does an operation with the faults of the options, and prints the change, the webhooks, and a next step."""
+    faults = {name: float(how[name]) for name in ("lose", "duplicate", "reorder", "delay")}
+    done = RunningInstance.of(find_root()).do(operation, arguments, faults=faults, api_lag=how["api_lag"])
+    if as_json:
+        print_json(done)
+        return
+    say(_change(done))
+    if how["api_lag"]:
+        say(f"Clerk's API shows it in {how['api_lag']:g} s")
+    is_lost = any(each["state"] == "lost" for each in done["webhooks"])
+    say(f"next: {_COMPARE if is_lost else f'clerk-supabase explain {_subject(done)}'}")
+
+
+def _change(done: Mapping[str, Any]) -> str:
+    """`ban user: user_1`, and a line for each webhook."""
+    lines = [f"{done['operation'].replace('_', ' ')}: {done['object']['id']}"]
+    for each in done["webhooks"]:
+        fate = "; ".join(_FATES[fault] for fault in each["faults"])
+        lines.append(f"  webhook {each['type']} {each['svix_id']}{f', {fate}' if fate else ''}")
+    return "\n".join(map(printable, lines))
+
+
+def _subject(done: Mapping[str, Any]) -> str:
+    """The id for `explain`."""
+    found = done["object"]
+    member = found.get("public_user_data") or {}
+    return printable(str(member.get("user_id") or found.get("organization_id") or found["id"]))
+
+
+def _fields(first_name: str | None, last_name: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
+    """The given fields of a user. Raises UsageError."""
+    given: dict[str, Any] = {"first_name": first_name, "last_name": last_name}
+    found = {name: value for name, value in given.items() if value is not None}
+    for field in fields:
+        name, _, value = field.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            raise click.UsageError(f'--set {name}=... needs JSON after the sign, such as true or "text".') from None
+    return found
