@@ -19,8 +19,10 @@ from clerk_supabase_cli.standin.frontend.visits import CODE
 
 PASSWORD: Final = "a-made-up-passphrase"
 _SECONDS: Final = 60
-# Noise of Chromium itself: the app has no icon, and a page that is left aborts its requests.
-_HARMLESS: Final = ("favicon.ico", "net::ERR_ABORTED")
+# A page that is left aborts its requests. Clerk's components are not in the HTML of the server: React says so (error
+# 418) if their scripts arrive before its own.
+_HARMLESS: Final = ("net::ERR_ABORTED", "#418")
+_PICTURE: Final = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 
 
 @contextmanager
@@ -76,6 +78,30 @@ class Person:
         self.page.get_by_label("Enter verification code").fill(CODE)
         self.page.wait_for_url("**/todos")
 
+    def identify(self) -> None:
+        """Enters the address on the page for signing in."""
+        self.page.get_by_label("Email address").fill(self.address)
+        self.page.get_by_role("button", name="Continue", exact=True).click()
+
+    def sign_in(self) -> None:
+        """Signs in with a code on the page of the app, up to the first page after it."""
+        self.open("/sign-in")
+        self.identify()
+        self.page.get_by_label("Enter verification code").fill(CODE)
+        self.page.wait_for_url("**/todos")
+
+    def sign_out(self) -> None:
+        """Signs out with Clerk's button."""
+        self.page.get_by_role("button", name="Open user menu").click()
+        self.page.get_by_role("menuitem", name="Sign out").click()
+        self.page.get_by_role("link", name="Sign in").wait_for()
+
+    def choose_organization(self, name: str) -> None:
+        """Makes an organization active with Clerk's switcher, which then shows the page of the organization."""
+        self.page.get_by_role("button", name="Open organization switcher").click()
+        self.page.get_by_role("menuitem", name=name).click()
+        self.page.get_by_role("heading", name=name).wait_for()
+
     def sees(self, text: str) -> bool:
         """Tells whether the page shows a text now."""
         return self.page.get_by_text(text).count() > 0
@@ -86,6 +112,10 @@ def person(browser: Browser, origin: str, name: str, address: str) -> Iterator[P
     """Somebody who opens a browser; at the end, no page has had an error."""
     context: BrowserContext = browser.new_context(base_url=origin)
     context.set_default_timeout(_SECONDS * 1000)
+    # The pictures of made-up people lie on a host that does not exist.
+    context.route(
+        "https://img.example.test/**", lambda route: route.fulfill(body=_PICTURE, content_type="image/svg+xml")
+    )
     page = context.new_page()
     someone = Person(page, origin, name, address)
     page.on("console", lambda message: someone.troubles.append(message.text) if message.type == "error" else None)

@@ -39,6 +39,8 @@ def stack(root: Path, origin: str) -> Iterator[LocalStack]:
     with LocalStack(root, parameters={"SessionAllowedOrigins": origins, "AuthorizedParties": origins}) as deployed:
         deployed.instance.webhooks.deliver_to(deployed.webhook_url, deployed.webhook_secret)
         assert deployed.frontend.pages is not None
+        # A slow machine may need more than a minute from one page to the next.
+        deployed.frontend.pages.lifetime = 600
         deployed.frontend.pages.people.faults = DeliveryFaults(delay=DELAY_SECONDS)
         yield deployed
 

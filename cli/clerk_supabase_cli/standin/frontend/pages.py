@@ -72,6 +72,8 @@ class Pages:
     publishable_key: str
     scripts: Path | None = None
     """A folder `node_modules` with clerk-js and Clerk's components."""
+    lifetime: int = 60
+    """Of tokens, in seconds."""
     _clients: dict[str, Client] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -108,7 +110,7 @@ class Pages:
 
     def _visit(self, request: PageRequest, client: Client) -> Visit:
         form = dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
-        return Visit(self.people, self.mint, client, request.header("origin"), form)
+        return Visit(self.people, self.mint, client, request.header("origin"), form, self.lifetime)
 
     def _client(self, request: PageRequest) -> Client | None:
         return self._clients.get(cookie(request.header("cookie"), CLIENT_COOKIE))
@@ -124,7 +126,7 @@ class Pages:
         if not is_origin_of_this_machine(origin_of(back)):
             raise Rejection(422, "form_param_value_invalid", "not an address of this machine", "redirect_url")
         client = self._client(request) or Client()
-        visit = Visit(self.people, self.mint, client, origin_of(back), {})
+        visit = Visit(self.people, self.mint, client, origin_of(back), {}, self.lifetime)
         visit.client_json()
         token = visit.token(client.sessions[0]) if client.sessions else ""
         renewed = handshake_cookie(client, token, self.publishable_key, self.mint.key)

@@ -27,11 +27,13 @@ class Visit:
     origin: str
     """The origin of the app's page, which becomes `azp` in tokens."""
     form: Mapping[str, str]
+    lifetime: int
+    """Of tokens, in seconds."""
 
     def token(self, session: Session) -> str:
         """A new token of the session, for its active organization."""
         organization = self.people.organization_in_token(session.user_id, session.organization_id)
-        return self.mint.session(session.user_id, organization, sid=session.id, azp=self.origin)
+        return self.mint.session(session.user_id, organization, lifetime=self.lifetime, sid=session.id, azp=self.origin)
 
     def session_json(self, session: Session) -> Json:
         """The session as clerk-js reads it. Raises Rejection for a user whose sessions have ended."""
