@@ -41,7 +41,10 @@ def is_origin_of_this_machine(origin: str) -> bool:
 
 def may_read(target: str, headers: Headers) -> bool:
     """Tells whether a request comes from a program or from a page of this machine, and not from a foreign page."""
-    named = {name.lower(): value for name, value in headers}
+    sent = [(name.lower(), value) for name, value in headers]
+    if not is_for_this_machine(target, sent):
+        return False
+    named = dict(sent)
+    # A page on localhost is cross-site to 127.0.0.1, but sends its origin with every request whose answer it reads.
     origin = named.get("origin")
-    is_near = origin is None or is_origin_of_this_machine(origin)
-    return is_near and is_for_this_machine(target, named.items()) and named.get("sec-fetch-site") != "cross-site"
+    return named.get("sec-fetch-site") != "cross-site" if origin is None else is_origin_of_this_machine(origin)

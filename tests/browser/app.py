@@ -59,6 +59,8 @@ class Person:
     origin: str
     name: str
     address: str
+    pictures: Path | None = None
+    """The folder for pictures of the pages."""
     troubles: list[str] = field(default_factory=list)
     """Errors of the console and of scripts."""
 
@@ -93,14 +95,21 @@ class Person:
     def sign_out(self) -> None:
         """Signs out with Clerk's button."""
         self.page.get_by_role("button", name="Open user menu").click()
-        self.page.get_by_role("menuitem", name="Sign out").click()
+        self.page.locator(".cl-userButtonPopoverActionButton__signOut").click()
         self.page.get_by_role("link", name="Sign in").wait_for()
 
     def choose_organization(self, name: str) -> None:
         """Makes an organization active with Clerk's switcher, which then shows the page of the organization."""
         self.page.get_by_role("button", name="Open organization switcher").click()
-        self.page.get_by_role("menuitem", name=name).click()
+        self.page.locator(".cl-organizationSwitcherPopoverCard").get_by_text(name).click()
         self.page.get_by_role("heading", name=name).wait_for()
+
+    def take_picture(self, name: str, *, dark: bool = False) -> None:
+        """Writes a picture of the page, if pictures are wanted."""
+        if self.pictures is not None:
+            self.page.emulate_media(color_scheme="dark" if dark else "light")
+            self.page.set_viewport_size({"width": 860, "height": 560})
+            self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
 
     def sees(self, text: str) -> bool:
         """Tells whether the page shows a text now."""
@@ -108,7 +117,7 @@ class Person:
 
 
 @contextmanager
-def person(browser: Browser, origin: str, name: str, address: str) -> Iterator[Person]:
+def person(browser: Browser, origin: str, name: str, address: str, *, pictures: Path | None = None) -> Iterator[Person]:
     """Somebody who opens a browser; at the end, no page has had an error."""
     context: BrowserContext = browser.new_context(base_url=origin)
     context.set_default_timeout(_SECONDS * 1000)
@@ -117,7 +126,7 @@ def person(browser: Browser, origin: str, name: str, address: str) -> Iterator[P
         "https://img.example.test/**", lambda route: route.fulfill(body=_PICTURE, content_type="image/svg+xml")
     )
     page = context.new_page()
-    someone = Person(page, origin, name, address)
+    someone = Person(page, origin, name, address, pictures)
     page.on("console", lambda message: someone.troubles.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: someone.troubles.append(str(error)))
     try:

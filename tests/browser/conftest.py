@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 import threading
@@ -17,13 +18,18 @@ from clerk_supabase_cli.local.app.app import tables_served, variables_of
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults
-from tests.browser.app import running_app
+from tests.browser.app import Person, person, running_app
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 DELAY_SECONDS = 10
 _SECONDS = 120
 
 Browse = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option for the pictures of the example's README."""
+    parser.addoption("--pictures", action="store_true", help="take the pictures of examples/nextjs/README.md anew")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +72,28 @@ def program() -> str:
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert found, f"none of {', '.join(PROGRAMS)} is installed (Debian: apt install chromium)"
     return found
+
+
+@pytest.fixture(scope="session")
+def pictures(root: Path, request: pytest.FixtureRequest) -> Path | None:
+    """The folder for pictures of the pages, if they are wanted."""
+    return root / "examples" / "nextjs" / "pictures" if request.config.getoption("--pictures") else None
+
+
+@pytest.fixture
+def ada(browser: Browser, app: str, pictures: Path | None) -> Iterator[Person]:
+    """Somebody whom no other test knows."""
+    address = f"ada.{secrets.token_hex(4)}@example.test"
+    with person(browser, app, "Ada Lovelace", address, pictures=pictures) as someone:
+        yield someone
+
+
+@pytest.fixture
+def grace(browser: Browser, app: str, pictures: Path | None) -> Iterator[Person]:
+    """Another person."""
+    address = f"grace.{secrets.token_hex(4)}@example.test"
+    with person(browser, app, "Grace Hopper", address, pictures=pictures) as someone:
+        yield someone
 
 
 @pytest.fixture

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
-import pytest
-from playwright.sync_api import Browser, expect
+import psycopg
+from playwright.sync_api import expect
 
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.frontend.visits import CODE
-from tests.browser.app import PASSWORD, Person, person
+from tests.browser.app import PASSWORD, Person
 from tests.kit.polling import eventually
 
 SIGN_UPS = 100
-
-
-@pytest.fixture
-def ada(browser: Browser, app: str) -> Iterator[Person]:
-    with person(browser, app, "Ada Lovelace", f"ada.{secrets.token_hex(4)}@example.test") as someone:
-        yield someone
-
-
-@pytest.fixture
-def grace(browser: Browser, app: str) -> Iterator[Person]:
-    with person(browser, app, "Grace Hopper", f"grace.{secrets.token_hex(4)}@example.test") as someone:
-        yield someone
 
 
 def id_of(stack: LocalStack, someone: Person) -> str:
@@ -40,6 +28,13 @@ def known(stack: LocalStack, someone: Person) -> str:
     first, _, last = someone.name.partition(" ")
     user = stack.instance.create_user(email_address=someone.address, first_name=first, last_name=last)
     return str(user["id"])
+
+
+def is_banned(stack: LocalStack, user_id: str) -> bool:
+    """Tells whether the webhook about a ban has been applied."""
+    with psycopg.connect(stack.database_url) as database:
+        found = database.execute("select banned from clerk.users where clerk_id = %s", [user_id]).fetchone()
+    return found == (True,)
 
 
 def reload_until(someone: Person, shows: Callable[[], bool]) -> None:
@@ -58,6 +53,7 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     expect(ada.page.get_by_role("checkbox", name="Write it down")).to_be_visible()
     ada.page.reload()
     expect(ada.page.get_by_role("checkbox", name="Write it down")).to_be_visible()
+    ada.take_picture("todos")
 
     grace.sign_up()
     expect(grace.page.get_by_text("Nothing is to be done.")).to_be_visible()
@@ -81,6 +77,7 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     ada.page.get_by_label("Title of a new document").fill("A plan")
     ada.page.get_by_role("button", name="Add").click()
     expect(ada.page.get_by_text("A plan")).to_be_visible()
+    ada.take_picture("organization", dark=True)
 
     grace.sign_in()
     grace.choose_organization("Example Labs")
@@ -101,12 +98,18 @@ def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack,
     user_id = known(stack, grace)
     grace.sign_in()
     expect(grace.page.get_by_role("heading", name="To-dos of Grace Hopper")).to_be_visible()
+    # Clerk ends the session too, which its script notices while a page is open: this browser was closed.
+    grace.page.goto("about:blank")
     stack.instance.ban_user(user_id)
-    reload_until(grace, lambda: grace.sees("You have no access"))
+    eventually(lambda: is_banned(stack, user_id), bool)
+
+    grace.open("/todos")
+    expect(grace.page.get_by_role("heading", name="You have no access")).to_be_visible()
     grace.open("/sign-in")
     grace.identify()
     expect(grace.page.get_by_text("This account is banned.")).to_be_visible()
-    grace.troubles.clear()  # the answer 403 is meant
+    # Clerk answers 401 and 403 to such a user, and Chromium writes each into the console.
+    grace.troubles[:] = [each for each in grace.troubles if "status of 40" not in each]
 
 
 def test_nobody_of_a_hundred_sees_an_empty_profile_at_the_first_request(stack: LocalStack, origin: str) -> None:

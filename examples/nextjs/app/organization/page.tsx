@@ -15,7 +15,7 @@ export default async function OrganizationPage() {
   const supabase = supabaseOnServer()
   const clerk = supabase.schema('clerk')
   const [organization, members, documents] = await Promise.all([
-    clerk.from('organizations').select('name').eq('clerk_id', orgId).maybeSingle<{ name: string }>(),
+    clerk.from('organizations').select('name').eq('clerk_org_id', orgId).maybeSingle<{ name: string }>(),
     clerk
       .from('organization_memberships')
       .select('role, profile(clerk_id, username, first_name, last_name, avatar_url)')

@@ -1,17 +1,23 @@
 'use client'
 
-import { supabaseFor, type Todo } from '@/lib/supabase'
-import { useAuth } from '@clerk/nextjs'
-import { type FormEvent, useMemo, useState } from 'react'
+import { useSupabase } from '@/lib/browser'
+import type { Todo } from '@/lib/supabase'
+import { type FormEvent, useCallback, useState } from 'react'
+import { useLive } from './live'
 
 const COLUMNS = 'id, title, is_done'
 
 /** The list as the server rendered it, then written to from the browser. No owner is sent: the token names the owner. */
 export function TodoList({ initial }: { initial: Todo[] }) {
-  const { getToken } = useAuth()
-  const supabase = useMemo(() => supabaseFor(getToken), [getToken])
+  const supabase = useSupabase()
   const [todos, setTodos] = useState(initial)
   const [failure, setFailure] = useState('')
+
+  const load = useCallback(async () => {
+    const { data } = await supabase.from('todos').select(COLUMNS).order('id').returns<Todo[]>()
+    if (data) setTodos(data)
+  }, [supabase])
+  useLive(supabase, 'todos', load)
 
   async function add(event: FormEvent<HTMLFormElement>) {
     event.preventDefault()
