@@ -200,6 +200,7 @@ audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
+NPM_PINS := $(patsubst %,%/package-lock.json,requirements/npm requirements/app examples/nextjs)
 PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit lambda)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
@@ -230,5 +231,5 @@ pins: .tools/uv/.stamp
 	$(call compile_pins,.tools/pins/)
 	@for file in $(PINS); do diff -u $$file .tools/pins/$$file \
 		|| { echo "$$file does not follow from its source: run \`make lock\`" >&2; exit 1; }; done
-	@! grep -n '://' $(PINS) && ! grep -n '"resolved"' requirements/npm/package-lock.json \
+	@! grep -n '://' $(PINS) && ! grep -n '"resolved"' $(NPM_PINS) \
 		|| { echo "pins must not name a package index" >&2; exit 1; }
