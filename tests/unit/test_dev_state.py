@@ -112,6 +112,19 @@ def test_a_shell_reads_the_values_of_the_file_and_runs_none_of_them(tmp_path: Pa
     assert not (tmp_path / "harmed").exists()
 
 
+def test_the_file_for_shells_leaves_the_url_of_a_database_that_was_given_to_the_developer(tmp_path: Path) -> None:
+    replace(STACK, database_url="").save(tmp_path)
+    shell = subprocess.run(
+        ["sh", "-c", '. .local/env && echo "$DATABASE_URL" "$CLERK_PUBLISHABLE_KEY" "$CLERK_FRONTEND_API_URL"'],
+        cwd=tmp_path,
+        env={"DATABASE_URL": "mine"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout.split() == ["mine", STACK.clerk_publishable_key, STACK.frontend_api_url]
+
+
 def test_a_shell_finds_the_command_and_keeps_its_own_programs(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     mine = tmp_path / "my own"

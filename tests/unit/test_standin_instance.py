@@ -82,20 +82,27 @@ class Clerk:
 
     instance: Instance
     api: ClerkApi
+    http: httpx.Client
 
     def get(self, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.api.answers.key}"}
-        return httpx.get(f"{self.api.url}{path}", headers=headers, trust_env=False)
+        return self.http.get(f"{self.api.url}{path}", headers=headers)
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture
-def clerk(endpoint: Endpoint) -> Iterator[Clerk]:
+def clerk(endpoint: Endpoint, http: httpx.Client) -> Iterator[Clerk]:
     webhooks = Webhooks(retries=(0.0, 0.0), longest_held=NEVER)
     webhooks.deliver_to(endpoint.url, endpoint.secret)
     instance = Instance(webhooks=webhooks)
     answers = Answers(instance.world, lock=instance.lock, seen=instance.seen)
     with webhooks, ClerkApi(answers, control=Control(instance)) as api:
-        yield Clerk(instance, api)
+        yield Clerk(instance, api, http)
 
 
 def events_of(endpoint: Endpoint, count: int) -> Sequence[dict[str, Any]]:
@@ -206,7 +213,7 @@ def test_a_reordered_webhook_arrives_after_the_next(clerk: Clerk, endpoint: Endp
 def ask(clerk: Clerk, request: Any, **headers: str) -> httpx.Response:
     url = clerk.api.url.replace("/v1", "/control")
     sent = {"Authorization": f"Bearer {clerk.api.answers.key}"} | headers
-    return httpx.post(url, content=json.dumps(request), headers=sent, trust_env=False)
+    return clerk.http.post(url, content=json.dumps(request), headers=sent)
 
 
 def test_a_command_plays_over_http_with_the_key_only_and_no_browser_can(clerk: Clerk, endpoint: Endpoint) -> None:
@@ -236,6 +243,12 @@ def test_a_command_plays_over_http_with_the_key_only_and_no_browser_can(clerk: C
         {"operation": "create_user", "api_lag": -1},
         {"operation": "learn", "arguments": {"event": {"type": "user.created", "data": {}}}},
         {"operation": "learn", "arguments": {"event": {"type": 1, "data": {"id": []}}}},
+        {
+            "operation": "learn",
+            "arguments": {
+                "event": {"type": "organizationMembership.created", "timestamp": 1, "data": {"id": "orgmem_1"}}
+            },
+        },
     ],
 )
 def test_garbage_is_answered_in_clerks_form_and_changes_nothing(clerk: Clerk, asked: Any) -> None:

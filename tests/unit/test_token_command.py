@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from clerk_supabase.errors import KeysUnavailable, Rejection
 from clerk_supabase.tokens.claims import Organization
+from clerk_supabase_cli.local.stack import PUBLISHABLE_KEY
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.setup.token_report import ADVICE
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
@@ -33,7 +34,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
-    environment = {"CLERK_PUBLISHABLE_KEY": None, "SUPABASE_JWT_SECRET": None, "DATABASE_URL": None}
+    names = ("CLERK_PUBLISHABLE_KEY", "CLERK_FRONTEND_API_URL", "SUPABASE_JWT_SECRET", "DATABASE_URL")
+    environment = dict.fromkeys(names)
     return CliRunner().invoke(commands, ["token", *arguments], input=stdin, env=environment)
 
 
@@ -162,6 +164,14 @@ def test_a_jwks_says_the_issuer_too() -> None:
         other = run(MINT.session(ADA), "--jwks-url", api.jwks_url)
     assert good.exit_code == 0
     assert "rejected (issuer)" in other.stdout
+
+
+def test_an_issuer_of_this_machine_replaces_the_host_of_the_publishable_key() -> None:
+    with FrontendApi(KEY) as api:
+        token = Mint(KEY, api.issuer).session(ADA)
+        given = ("--publishable-key", PUBLISHABLE_KEY, "--frontend-api-url", api.issuer)
+        assert report(token, *given)["good"] is True
+        assert reasons(report(MINT.session(ADA), *given)) == [Rejection.ISSUER]
 
 
 def test_keys_that_cannot_be_fetched_are_no_verdict() -> None:

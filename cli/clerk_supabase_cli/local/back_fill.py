@@ -18,4 +18,7 @@ def fill(database_url: str, clerk_api_url: str, secret_key: str) -> None:
         # No row of another beginning is deleted.
         report = tools.reconcile.run(Request("full", allow_deletes=0), math.inf)
     if report.state != "complete":
-        raise LocalStackError(f"the first comparison with the stand-in for Clerk is {report.state}: {report.reason}")
+        raise LocalStackError(
+            f"the first comparison with the stand-in for Clerk is {report.state}: {report.reason}; begin "
+            "with an empty database, or with --no-population"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 
@@ -34,9 +34,15 @@ class RunningInstance:
         self._client = httpx.Client(timeout=_ANSWER_SECONDS, trust_env=False)
 
     @classmethod
-    def of(cls, root: Path) -> RunningInstance:
-        """Raises NotRunning."""
+    def of(cls, root: Path) -> Self:
+        """The instance of the stack that runs in the checkout at *root*. Raises NotRunning."""
         return cls(running_stack(root))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def do(
         self,

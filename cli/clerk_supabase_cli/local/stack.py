@@ -102,9 +102,10 @@ class LocalStack:
         *parameters* are added to the template's.
         *port* is the port of the emulated AWS, *clerk_port* and *frontend_port* are the ports of the stand-ins for
         Clerk's Backend and Frontend API. *webhook_secret* and *signing_key* sign webhooks and session tokens, and
-        *secret_key* is the key of the Backend API; values not given are made up. With *has_population*, the stand-in and
-        the database begin with some users; beside *worker_url*, this needs *owner_url*. With *containers*, containers on
-        this machine reach the whole stack as `localhost`: see containers.py. The schedules are off: see `reconcile`.
+        *secret_key* is the key of the Backend API; values not given are made up. With *has_population*, the stand-in
+        and the database begin with some users; beside *worker_url*, this needs *owner_url*. With *containers*,
+        containers on this machine reach the whole stack as `localhost`: see containers.py. The schedules are off: see
+        `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import click
@@ -60,7 +61,8 @@ def clerk_command() -> None:
 @json_option
 def list_command(*, as_json: bool) -> None:
     """List the users and organizations of the instance."""
-    found = RunningInstance.of(find_root()).do("list")["objects"]
+    with RunningInstance.of(find_root()) as instance:
+        found = instance.do("list")["objects"]
     if as_json:
         print_json(found)
         return
@@ -257,11 +259,10 @@ def play_command(  # noqa: PLR0917 - click passes them by name
     as_json: bool,
 ) -> None:
     """Let people sign up, change, join, leave, and be banned or deleted, at random; Ctrl-C ends the play."""
-    instance = RunningInstance.of(find_root())
     faults = {"lose": lose / 100, "duplicate": duplicate / 100, "reorder": reorder / 100, "delay": delay}
     changes, fates = Counter[str](), Counter[str]()
     began = time.monotonic()
-    try:
+    with RunningInstance.of(find_root()) as instance, suppress(KeyboardInterrupt):
         for number in range(round(rate * seconds)):
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
             done = instance.do("play", faults=faults, api_lag=api_lag)
@@ -270,8 +271,6 @@ def play_command(  # noqa: PLR0917 - click passes them by name
             fates.update(fault for each in done["webhooks"] for fault in each["faults"])
             if not as_json:
                 say(_change(done))
-    except KeyboardInterrupt:
-        pass
     if as_json:
         print_json({"changes": changes, "webhooks": {name: fates[name] for name in ("sent", *_FATES)}})
         return
@@ -286,7 +285,8 @@ def play_command(  # noqa: PLR0917 - click passes them by name
 def _do(operation: str, arguments: Mapping[str, Any], *, as_json: bool, **how: Any) -> None:
     """Does an operation with the faults of the options, and prints the change, the webhooks, and a next step."""
     faults = {name: float(how[name]) for name in ("lose", "duplicate", "reorder", "delay")}
-    done = RunningInstance.of(find_root()).do(operation, arguments, faults=faults, api_lag=how["api_lag"])
+    with RunningInstance.of(find_root()) as instance:
+        done = instance.do(operation, arguments, faults=faults, api_lag=how["api_lag"])
     if as_json:
         print_json(done)
         return

@@ -47,7 +47,7 @@ STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
 _ABOUT_DATABASE: Final = """
 DATABASE_URL remains as it is, because the password of your database is not
-written down: set the variable to the URL that you gave. """
+written down: set the variable to the URL that you gave."""
 
 
 def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
@@ -103,8 +103,8 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--population/--no-population",
     default=None,
-    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, and "
-    "off with --database-url.",
+    help="Begin with six users and two organizations, in the stand-in for Clerk and in the database. By default on, "
+    "and off with --database-url.",
 )
 @click.option(
     "--containers",
@@ -129,7 +129,8 @@ def dev_command(
     """Keep the whole stack running on this machine until Ctrl-C, and show its work.
 
     Changed code is in use from the next event on, new migrations are applied. A stand-in for Clerk has a few users and
-    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of reconcile are off here: compare with `clerk-supabase reconcile`.
+    organizations, whose rows are in Postgres; `clerk-supabase clerk` changes them, as Clerk would. The schedules of
+    reconcile are off here: compare with `clerk-supabase reconcile`.
     """
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     if app is not None:
@@ -264,7 +265,8 @@ In another terminal, in this folder:
 
   source .local/env
 
-sets all this for the commands, and puts them on the search path. {_ABOUT_DATABASE if roles else ""}Then try:
+sets all this for the commands, and puts them on the search path.{_ABOUT_DATABASE if roles else ""}
+Then try:
 
   clerk-supabase clerk user create
   clerk-supabase clerk play --lose 20

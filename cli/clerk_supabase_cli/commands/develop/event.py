@@ -76,7 +76,8 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
 def _teach(stack: RunningStack, name: str, event: Json) -> None:
     """Lets the stand-in for Clerk know the object of the event, and says if the object was deleted before."""
     try:
-        RunningInstance(stack).do("learn", {"event": event})
+        with RunningInstance(stack) as instance:
+            instance.do("learn", {"event": event})
     except NotPlayed as rejection:
         say(printable(str(rejection)), err=True)
         object_id = event["data"]["id"]

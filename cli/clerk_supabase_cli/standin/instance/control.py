@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import Any, Final
+
+import msgspec
 
 from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.instance.play import Play
@@ -94,8 +95,9 @@ class Control:
 
 def _read(body: bytes) -> Json:
     try:
-        request = json.loads(body)
-    except ValueError:
+        # Stricter than Python's decoder: no NaN, and no half characters, which could not be sent again.
+        request = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError):
         request = None
     if not isinstance(request, dict):
         raise Rejection(400, "request_body_invalid", "not a JSON object")

@@ -76,7 +76,7 @@ class Instance:
         Raises Rejection for a new event of a deleted object, or of an object with a deleted parent.
         """
         with self.lock:
-            gone = _ids_in(event["data"]) & self.world.deleted
+            gone = _ids_of(event["type"], event["data"]) & self.world.deleted
             if gone and not event["type"].endswith(".deleted"):
                 raise Rejection(409, DELETED_BEFORE, f"{min(gone)} was deleted, and Clerk uses no id again")
             is_learned = self.world.learn(event)
@@ -292,21 +292,30 @@ class Instance:
         return object_id
 
     def _check_address(self, address: str) -> None:
-        addresses = (each for user in self.world.users.values() for each in user["email_addresses"])
+        addresses = (each for user in self.world.users.values() for each in user.get("email_addresses", ()))
         if _address(address) in {each.get("email_address") for each in addresses if isinstance(each, dict)}:
             raise Rejection(422, "form_identifier_exists", f"another user has the address {address}", "email_address")
 
     def _slug(self, name: str) -> str:
         slug = "-".join(re.findall(r"[a-z0-9]+", name.lower())) or "organization"
-        taken = {each["slug"] for each in self.world.organizations.values()}
+        taken = {each.get("slug") for each in self.world.organizations.values()}
         return slug if slug not in taken else f"{slug}-{self.world.now}"
 
 
-def _ids_in(data: Json) -> set[str]:
-    """The ids of an object and its parents."""
-    organization, member = data.get("organization") or {}, data.get("public_user_data") or {}
-    named = (data["id"], data.get("organization_id"), organization.get("id"), member.get("user_id"))
-    return {each for each in named if each}
+def _ids_of(event_type: str, data: Json) -> set[str]:
+    """The ids of an object and its parents. Raises Rejection if a parent is missing."""
+    family, _, verb = event_type.partition(".")
+    named = [data["id"]]
+    try:
+        if family == "organizationMembership":
+            named += [data["organization"]["id"], data["public_user_data"]["user_id"]]
+        elif family in ("organizationInvitation", "organizationDomain") and verb != "deleted":
+            named += [data["organization_id"]]
+    except (KeyError, TypeError):
+        named += [None]
+    if not all(isinstance(each, str) for each in named):
+        raise unprocessable("event", "must name the organization and the user of its object")
+    return set(named)
 
 
 def _known(fields: Json, kind: Kind) -> Json:

@@ -90,7 +90,7 @@ class LiveWorld(World):
         if objects is None:
             return False
         data = event["data"]
-        self.now = max(self.now, int(event["timestamp"]))
+        self.now = max(self.now, min(event["timestamp"], self.clock()))
         if verb == "deleted":
             self._unlearn(data["id"])
         else:

@@ -59,7 +59,7 @@ class Play:
         return None if (user := self._user()) is None else ("sign_in", self._instance.sign_in(user))
 
     def _ban_or_unban(self) -> tuple[str, Json] | None:
-        banned = self._any([key for key, each in self._instance.world.users.items() if each["banned"]])
+        banned = self._any([key for key, each in self._instance.world.users.items() if each.get("banned")])
         if banned is not None and self._chance.random() < 0.5:
             return "unban_user", self._instance.unban_user(banned)
         return None if (user := self._user()) is None else ("ban_user", self._instance.ban_user(user))

@@ -162,10 +162,11 @@ class Webhooks:
             return None
 
     def _post(self, message: Message) -> tuple[str, bool]:
-        request = sign(message.event, self._secret, svix_id=message.svix_id)
         try:
+            request = sign(message.event, self._secret, svix_id=message.svix_id)
             answer = self._client.post(self._url, content=request.body, headers=dict(request.headers))
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as error:
+            # Also an event that is no text, such as one with half of a character: no thread may end by it.
             return type(error).__name__, False
         return str(answer.status_code), answer.is_success
 
