@@ -73,6 +73,7 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     form = grace.page.get_by_label("Title of a new document")
 
     ada.sign_in()
+    # The webhooks about the organization may still be on their way: the page looks again by itself.
     ada.choose_organization("Example Labs")
     ada.page.get_by_label("Title of a new document").fill("A plan")
     ada.page.get_by_role("button", name="Add").click()

@@ -5,6 +5,7 @@ import { auth } from '@clerk/nextjs/server'
 import { Person } from '../person'
 import { addDocument, deleteDocument } from './actions'
 import { Form } from './form'
+import { LookAgain } from './look-again'
 
 export const metadata = { title: 'Organization' }
 
@@ -87,8 +88,9 @@ function NotYetAMember() {
       <h1>Organization</h1>
       <p className="lead">
         The database does not know you as a member of this organization: you have joined a moment ago, or you were
-        removed. <a href="/organization">Look again</a>
+        removed.
       </p>
+      <LookAgain />
     </>
   )
 }
