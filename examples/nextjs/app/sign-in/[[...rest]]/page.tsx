@@ -1,11 +1,11 @@
-import { SignIn } from '@clerk/nextjs'
+import { SignInForm } from '../../account-forms'
 
 export const metadata = { title: 'Sign in' }
 
 export default function SignInPage() {
   return (
     <div className="middle">
-      <SignIn fallbackRedirectUrl="/todos" />
+      <SignInForm fallbackRedirectUrl="/todos" />
     </div>
   )
 }

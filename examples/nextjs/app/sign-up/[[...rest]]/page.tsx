@@ -1,11 +1,11 @@
-import { SignUp } from '@clerk/nextjs'
+import { SignUpForm } from '../../account-forms'
 
 export const metadata = { title: 'Sign up' }
 
 export default function SignUpPage() {
   return (
     <div className="middle">
-      <SignUp fallbackRedirectUrl="/todos" />
+      <SignUpForm fallbackRedirectUrl="/todos" />
     </div>
   )
 }
