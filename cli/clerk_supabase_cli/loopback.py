@@ -12,6 +12,7 @@ from typing import Final
 
 Headers = Iterable[tuple[str, str]]
 
+_OF_THIS_MACHINE: Final = re.compile(r"https?://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII)
 _THIS_MACHINE: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -25,5 +26,25 @@ def is_for_this_machine(target: str, headers: Headers) -> bool:
 
 
 def is_from_a_browser(headers: Headers) -> bool:
-    """Tells whether a request carries a header that browsers always send and that no page can remove."""
-    return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name, _ in headers)
+    """Tells whether a request carries a header that browsers always send and that no page can remove.
+
+    `Sec-Fetch-Mode: cors` alone is from Node.js: beside it, browsers send an origin or a site.
+    """
+    told = {(name.lower(), value) for name, value in headers} - {("sec-fetch-mode", "cors")}
+    return any(name == "origin" or name.startswith("sec-fetch-") for name, _ in told)
+
+
+def is_origin_of_this_machine(origin: str) -> bool:
+    """Tells whether pages of this origin come from this machine."""
+    return _OF_THIS_MACHINE.fullmatch(origin) is not None
+
+
+def may_read(target: str, headers: Headers) -> bool:
+    """Tells whether a request comes from a program or from a page of this machine, and not from a foreign page."""
+    sent = [(name.lower(), value) for name, value in headers]
+    if not is_for_this_machine(target, sent):
+        return False
+    named = dict(sent)
+    # A page on localhost is cross-site to 127.0.0.1, but sends its origin with every request whose answer it reads.
+    origin = named.get("origin")
+    return named.get("sec-fetch-site") != "cross-site" if origin is None else is_origin_of_this_machine(origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 import threading
@@ -11,20 +12,59 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
-from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.local.app.app import tables_served, variables_of
+from clerk_supabase_cli.local.processes import free_port
+from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults
+from tests.browser.app import Person, person, running_app
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+DELAY_SECONDS = 10
 _SECONDS = 120
 
 Browse = Callable[..., str]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option for the pictures of the example's README."""
+    parser.addoption("--pictures", action="store_true", help="take the pictures of examples/nextjs/README.md anew")
+
+
 @pytest.fixture(scope="session")
-def stack(root: Path) -> Iterator[LocalStack]:
-    """The real template, deployed with the real SAM CLI."""
-    with LocalStack(root) as deployed:
+def origin() -> str:
+    """The origin of the example's pages."""
+    return f"http://localhost:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def stack(root: Path, origin: str) -> Iterator[LocalStack]:
+    """The real template, deployed with the real SAM CLI; Clerk's webhooks take ten seconds."""
+    origins = f"{APP_ORIGIN},{origin}"
+    with LocalStack(root, parameters={"SessionAllowedOrigins": origins, "AuthorizedParties": origins}) as deployed:
+        deployed.instance.webhooks.deliver_to(deployed.webhook_url, deployed.webhook_secret)
+        assert deployed.frontend.pages is not None
+        # A slow machine may need more than a minute from one page to the next.
+        deployed.frontend.pages.lifetime = 600
+        deployed.frontend.pages.people.faults = DeliveryFaults(delay=DELAY_SECONDS)
         yield deployed
+
+
+@pytest.fixture(scope="session")
+def app(root: Path, stack: LocalStack, origin: str) -> Iterator[str]:
+    """The origin of the example, whose pages run against the stack."""
+    folder = root / "examples" / "nextjs"
+    with tables_served(folder, stack, root) as api, running_app(folder, origin, variables_of(stack, api)):
+        yield origin
+
+
+@pytest.fixture(scope="session")
+def browser(program: str) -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +72,28 @@ def program() -> str:
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert found, f"none of {', '.join(PROGRAMS)} is installed (Debian: apt install chromium)"
     return found
+
+
+@pytest.fixture(scope="session")
+def pictures(root: Path, request: pytest.FixtureRequest) -> Path | None:
+    """The folder for pictures of the pages, if they are wanted."""
+    return root / "examples" / "nextjs" / "pictures" if request.config.getoption("--pictures") else None
+
+
+@pytest.fixture
+def ada(browser: Browser, app: str, pictures: Path | None) -> Iterator[Person]:
+    """Somebody whom no other test knows."""
+    address = f"ada.{secrets.token_hex(4)}@example.test"
+    with person(browser, app, "Ada Lovelace", address, pictures=pictures) as someone:
+        yield someone
+
+
+@pytest.fixture
+def grace(browser: Browser, app: str, pictures: Path | None) -> Iterator[Person]:
+    """Another person."""
+    address = f"grace.{secrets.token_hex(4)}@example.test"
+    with person(browser, app, "Grace Hopper", address, pictures=pictures) as someone:
+        yield someone
 
 
 @pytest.fixture

@@ -9,22 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psycopg
 import pytest
-from jwt.utils import base64url_encode
-from psycopg import sql
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.claims import Organization
+from clerk_supabase_cli.local.app.rest import AUTHENTICATOR, create_authenticator, project_secret
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.standin.token_mint import LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
 from tests.kit.databases import Databases
 from tests.outside import api, callers
 from tests.outside.callers import Caller
 
-# The login role of PostgREST, whose only right is to become one of the API's roles.
-_AUTHENTICATOR = "authenticator"
 _HOUR = 3600
 
 TokenKind = Literal["v1", "v2", "legacy"]
@@ -85,14 +81,12 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
             admin.execute(example.read_bytes())
         # Both ways to the mirror's tables: the schema of the mirror is served, and there are views in `public`.
         admin.execute("select clerk_sync.expose()")
-        _create_authenticator(admin, password)
-    url = database.server.url(database.name, _AUTHENTICATOR, password)
+        create_authenticator(admin, password)
+    url = database.server.url(database.name, AUTHENTICATOR, password)
     mint = Mint(SigningKey.generate())
-    # Supabase too gives PostgREST one set of keys: those of the trusted issuers, and the project's secret.
-    project_secret = {"kty": "oct", "alg": "HS256", "k": base64url_encode(LOCAL_JWT_SECRET.encode()).decode()}
     with (
         closing(Store(Fixed(database.worker_url))) as store,
-        api.serving(root, url, [mint.key.jwk, project_secret]) as address,
+        api.serving(root, url, [mint.key.jwk, project_secret()]) as address,
     ):
         yield Project(address, mint, store, database.url)
 
@@ -129,9 +123,3 @@ def eve() -> str:
 def acme() -> str:
     """The id of an organization no other test knows."""
     return f"org_acme{secrets.token_hex(6)}"
-
-
-def _create_authenticator(admin: psycopg.Connection, password: str) -> None:
-    name = sql.Identifier(_AUTHENTICATOR)
-    admin.execute(sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(password)))
-    admin.execute(sql.SQL("grant anon, authenticated, service_role to {}").format(name))

@@ -30,6 +30,8 @@ from clerk_supabase_cli.project import caches
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
+from clerk_supabase_cli.standin.frontend.pages import Pages
+from clerk_supabase_cli.standin.frontend.people import People
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.instance.beginning import begin
 from clerk_supabase_cli.standin.instance.control import Control
@@ -40,6 +42,8 @@ from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 APP_ORIGIN: Final = "http://localhost:3000"
 # The key names clerk.local.test; tokens and keys come from the stand-in.
 PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
+# The same for pages: with a key for production, clerk-js takes this machine for no development browser.
+_KEY_OF_PAGES: Final = "pk_live_Y2xlcmsubG9jYWwudGVzdCQ"
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
 # No schedule runs here, so that differences stay until the developer compares. Nor does the stand-in lag by itself.
@@ -169,6 +173,11 @@ class LocalStack:
         return self._on_this_machine(self.outputs["SessionUrl"])
 
     @property
+    def publishable_key(self) -> str:
+        """Clerk's publishable key for the pages of an app."""
+        return _KEY_OF_PAGES
+
+    @property
     def mint(self) -> Mint:
         """A maker of tokens accepted by the session function."""
         [key, *_] = self.frontend.keys
@@ -233,6 +242,7 @@ class LocalStack:
             undo.enter_context(self.instance.webhooks)
             self.clerk = undo.enter_context(self._clerk_api())
             self.frontend = undo.enter_context(self._frontend_api())
+            self.clerk.answers.jwks = self.frontend.jwks
         with self._step("Store the secrets"):
             self._create_secrets(self._worker_url)
             self._create_alarm_topic()
@@ -260,7 +270,11 @@ class LocalStack:
     def _frontend_api(self) -> FrontendApi:
         if self._frontend_port and is_taken(self._frontend_port):
             raise LocalStackError(f"port {self._frontend_port} of 127.0.0.1 is taken: choose another port")
-        return FrontendApi(self._signing_key or SigningKey.generate(), port=self._frontend_port)
+        api = FrontendApi(self._signing_key or SigningKey.generate(), port=self._frontend_port)
+        [key] = api.keys
+        scripts = self._tools.folder / "app" / "node_modules"
+        api.pages = Pages(People(self.instance), Mint(key, api.issuer), self.publishable_key, scripts)
+        return api
 
     def _bring_up_database(self, undo: contextlib.ExitStack) -> str:
         with self._step("Start Postgres"):

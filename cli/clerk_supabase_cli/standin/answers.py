@@ -64,6 +64,8 @@ class Answers:
     inclusive: bool = False
     """True: `created_at_after` and `created_at_before` include users created exactly at that moment."""
     lost_cursor: user_list.LostCursor = "not_found"
+    jwks: Callable[[], Json] = lambda: {"keys": []}
+    """The keys of the session tokens."""
     seen: Callable[[], World] | None = None
     """The world that GET requests see, if the API lags; called with the lock."""
 
@@ -259,6 +261,9 @@ class Answers:
             raise not_found()
         return b"".join(alter([_json(found)]))
 
+    def keys(self, _: Request, __: Alter) -> bytes:
+        return _json(self.jwks())
+
     def instance(self, _: Request, __: Alter) -> bytes:
         environment = "production" if self.key.startswith("sk_live_") else "development"
         return _json(
@@ -343,6 +348,7 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                     _ORDERED | {"organization_id", "verified", "enrollment_mode", "domains", "query"},
                 ),
                 ("GET", "/instance", Answers.instance, _NONE),
+                ("GET", "/jwks", Answers.keys, _NONE),
                 *_routes_of_others(),
             ),
         )

@@ -1,4 +1,4 @@
-"""A stand-in for Clerk's Frontend API on this machine, with the parts for checks of tokens: discovery and keys."""
+"""A stand-in for Clerk's Frontend API on this machine: discovery and keys, and, with `pages`, the API of web pages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from clerk_supabase_cli.standin.frontend.pages import PageRequest, Pages
 from clerk_supabase_cli.standin.token_mint import SigningKey
 
 Mood = Literal["well", "failing", "garbage", "no keys", "huge", "redirecting", "silent", "dripping"]
@@ -18,6 +19,7 @@ Mood = Literal["well", "failing", "garbage", "no keys", "huge", "redirecting", "
 _PATIENCE_SECONDS: Final = 30.0
 _DRIP_SECONDS: Final = 0.2
 _HUGE_BYTES: Final = 10_000_000
+_MOST_BYTES: Final = 100_000
 
 
 class FrontendApi:
@@ -28,6 +30,8 @@ class FrontendApi:
         self._path = path
         self.keys: Iterable[SigningKey] = keys
         """The present keys; another value is a rotation."""
+        self.pages: Pages | None = None
+        """The answers to an app's pages."""
         self.mood: Mood = "well"
         """The way of answering; may be changed at any time."""
         self.requests = 0
@@ -122,6 +126,20 @@ class FrontendApi:
             while not self._ended.wait(_DRIP_SECONDS):
                 handler.wfile.write(b" ")
 
+    def _answer_page(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.pages is None:
+            _send(handler, 404, b"{}")
+            return
+        length = handler.headers.get("content-length") or "0"
+        body = handler.rfile.read(min(int(length), _MOST_BYTES)) if length.isascii() and length.isdecimal() else b""
+        answer = self.pages.answer(PageRequest(handler.command, handler.path, handler.headers.items(), body))
+        handler.send_response(answer.status)
+        for name, value in answer.headers:
+            handler.send_header(name, value)
+        handler.send_header("content-length", str(len(answer.body)))
+        handler.end_headers()
+        handler.wfile.write(answer.body)
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         api = self
 
@@ -136,7 +154,14 @@ class FrontendApi:
                     elif self.path == "/elsewhere":
                         _send(self, 200, json.dumps(api.jwks()).encode())
                     else:
-                        _send(self, 404, b"{}")
+                        api._answer_page(self)
+
+            def do_POST(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    api._answer_page(self)
+
+            def do_OPTIONS(self) -> None:
+                self.do_POST()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
                 pass

@@ -16,6 +16,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import Retryable
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.local.app.app import VARIABLES_FILE, check_app, served_app
 from clerk_supabase_cli.local.processes import LocalStackError, is_taken, last_lines
 from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.local.running import RunningStack
@@ -63,6 +64,13 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @_port("--port", 4566, "the emulated AWS")
 @_port("--clerk-port", 4567, "the stand-in for Clerk's Backend API")
 @_port("--frontend-port", 4568, "the stand-in for Clerk's Frontend API, which issues session tokens")
+@_port("--supabase-port", 4569, "Supabase's API for the tables of --app")
+@click.option(
+    "--app",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of an app with Next.js: run its supabase/migrations, serve its tables as Supabase does, and write "
+    f"the variables of its pages into its {VARIABLES_FILE} until dev ends.",
+)
 @click.option(
     "--database-url",
     callback=checked_database_url,
@@ -108,6 +116,8 @@ def dev_command(
     port: int,
     clerk_port: int,
     frontend_port: int,
+    supabase_port: int,
+    app: Path | None,
     database_url: str | None,
     sync_database_url: str | None,
     session_database_url: str | None,
@@ -129,6 +139,8 @@ def dev_command(
     """
     root = find_checkout("dev")
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
+    if app is not None:
+        _check_app(app, supabase_port, database_url)
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
     # Also for a shell that started `dev` in the background, with Ctrl-C ignored; and SIGTERM cleans up, too.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -161,6 +173,9 @@ def dev_command(
         running.save(root)
         try:
             _introduce(stack, running, roles)
+            if app is not None:
+                variables = undo.enter_context(served_app(app, stack, root, port=supabase_port))
+                say(f"\nSupabase's API  {variables['NEXT_PUBLIC_SUPABASE_URL']}\nthe app         npm run dev in {app}")
             say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
             _warm_up(stack)
             _watch(root, stack, database_url or stack.database_url, known=known, is_embedded=roles is None)
@@ -176,6 +191,13 @@ def _check_ports(ports: Mapping[str, int]) -> None:
                 f"port {port} of 127.0.0.1 is taken: end the other program, perhaps another `dev`, or choose another "
                 f"port with {option}; 0 is a free port"
             )
+
+
+def _check_app(app: Path, supabase_port: int, database_url: str | None) -> None:
+    if database_url is not None:
+        raise click.UsageError("--app serves the tables of a database on this machine: leave out --database-url")
+    check_app(app)
+    _check_ports({"--supabase-port": supabase_port})
 
 
 def _warm_up(stack: LocalStack) -> None:

@@ -1,0 +1,26 @@
+import { nameOf, type Profile } from '@/lib/supabase'
+import Link from 'next/link'
+import type { ReactNode } from 'react'
+
+/** A line of a list of people. */
+export function Person({ profile, children }: { profile: Profile; children?: ReactNode }) {
+  const name = nameOf(profile)
+  return (
+    <li className="row">
+      <Avatar name={name} url={profile.avatar_url} />
+      <Link className="grow" href={`/profiles/${profile.clerk_id}`}>
+        {name}
+      </Link>
+      {children}
+    </li>
+  )
+}
+
+export function Avatar({ name, url }: { name: string; url: string | null }) {
+  return (
+    <span className="avatar" aria-hidden>
+      {name.slice(0, 1)}
+      {url && <img src={url} alt="" loading="lazy" />}
+    </span>
+  )
+}

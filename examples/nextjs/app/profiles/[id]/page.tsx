@@ -1,0 +1,28 @@
+import { ownRow } from '@/lib/first-login'
+import { supabaseOnServer } from '@/lib/server'
+import { nameOf, type Profile } from '@/lib/supabase'
+import { notFound } from 'next/navigation'
+import { Avatar } from '../../person'
+
+export const metadata = { title: 'Profile' }
+
+export default async function ProfilePage({ params }: { params: Promise<{ id: string }> }) {
+  const me = await ownRow()
+  const { id } = await params
+  const { data, error } = await supabaseOnServer()
+    .schema('clerk')
+    .from('users_public')
+    .select('clerk_id, username, first_name, last_name, avatar_url')
+    .eq('clerk_id', id)
+    .maybeSingle<Profile>()
+  if (error) throw error
+  if (!data) notFound()
+  return (
+    <article className="card profile">
+      <Avatar name={nameOf(data)} url={data.avatar_url} />
+      <h1>{nameOf(data)}</h1>
+      {data.username && <p className="muted">@{data.username}</p>}
+      {data.clerk_id === me.clerk_id && <p>Only you see your address: {me.email ?? 'it comes with the webhook'}.</p>}
+    </article>
+  )
+}

@@ -1,0 +1,78 @@
+'use client'
+
+import { useSupabase } from '@/lib/browser'
+import type { Todo } from '@/lib/supabase'
+import { type FormEvent, useCallback, useState } from 'react'
+import { useLive } from './live'
+
+const COLUMNS = 'id, title, is_done'
+
+/** The list as the server rendered it, then written to from the browser. No owner is sent: the token names the owner. */
+export function TodoList({ initial }: { initial: Todo[] }) {
+  const supabase = useSupabase()
+  const [todos, setTodos] = useState(initial)
+  const [failure, setFailure] = useState('')
+
+  const load = useCallback(async () => {
+    const { data } = await supabase.from('todos').select(COLUMNS).order('id').returns<Todo[]>()
+    if (data) setTodos(data)
+  }, [supabase])
+  useLive(supabase, 'todos', load)
+
+  async function add(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault()
+    const form = event.currentTarget
+    const title = String(new FormData(form).get('title')).trim()
+    const { data, error } = await supabase.from('todos').insert({ title }).select(COLUMNS).single<Todo>()
+    setFailure(error ? 'This was not saved. Try again.' : '')
+    if (!data) return
+    setTodos((before) => [...before, data])
+    form.reset()
+  }
+
+  async function tick(todo: Todo) {
+    const { data, error } = await supabase
+      .from('todos')
+      .update({ is_done: !todo.is_done })
+      .eq('id', todo.id)
+      .select(COLUMNS)
+      .single<Todo>()
+    setFailure(error ? 'This was not saved. Try again.' : '')
+    if (data) setTodos((before) => before.map((each) => (each.id === data.id ? data : each)))
+  }
+
+  async function remove(todo: Todo) {
+    const { error } = await supabase.from('todos').delete().eq('id', todo.id)
+    setFailure(error ? 'This was not deleted. Try again.' : '')
+    if (!error) setTodos((before) => before.filter((each) => each.id !== todo.id))
+  }
+
+  return (
+    <section className="card" aria-label="Your to-dos">
+      <form className="row" onSubmit={add}>
+        <label className="grow">
+          <span className="hidden">New to-do</span>
+          <input name="title" placeholder="What is to be done?" required maxLength={200} autoComplete="off" />
+        </label>
+        <button type="submit">Add</button>
+      </form>
+      <p className="failure" role="alert">
+        {failure}
+      </p>
+      {todos.length === 0 && <p className="muted">Nothing is to be done.</p>}
+      <ul className="list" aria-live="polite">
+        {todos.map((todo) => (
+          <li key={todo.id} className="row">
+            <label className={todo.is_done ? 'grow done' : 'grow'}>
+              <input type="checkbox" checked={todo.is_done} onChange={() => tick(todo)} />
+              {todo.title}
+            </label>
+            <button type="button" className="quiet" onClick={() => remove(todo)} aria-label={`Delete: ${todo.title}`}>
+              Delete
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  )
+}
