@@ -188,7 +188,7 @@ class World:
             yield call
         finally:
             held = [module[each] for each in ("store", "clerk_http") if each in module]
-            held += [module["session"]._store, module["session"]._http] if "session" in module else []
+            held += [module["session"]._store, module["session"]._first_login._http] if "session" in module else []
             for each in held:
                 each.close()
 
