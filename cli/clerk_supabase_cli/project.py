@@ -58,13 +58,19 @@ def find_checkout(command: str) -> Path:
 
 
 def workplace(root: Path) -> Path:
-    """The folder of stack.toml and of a build: the checkout, or for an installed package the current folder."""
-    return Path.cwd() if is_installed(root) else root
+    """The folder of stack.toml and of a build: the checkout, or for an installed package the current folder.
+
+    Raises NoPlace.
+    """
+    return _current_folder() if is_installed(root) else root
 
 
 def certificates(root: Path) -> Path:
-    """The folder of the files that DatabaseCaFile may name: in the layer, or `ca` in the current folder."""
-    return Path.cwd() / "ca" if is_installed(root) else root / "layers" / "shared" / "ca"
+    """The folder of the files that DatabaseCaFile may name: in the layer, or `ca` in the current folder.
+
+    Raises NoPlace.
+    """
+    return _current_folder() / "ca" if is_installed(root) else root / "layers" / "shared" / "ca"
 
 
 def caches(root: Path) -> dict[str, str]:
@@ -94,6 +100,13 @@ def private_place() -> Path:
 def is_installed(root: Path) -> bool:
     """Tells whether these files lie in an installed package."""
     return root == _BUNDLE
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise NoPlace(f"the current folder cannot be used ({error.strerror}): change to another") from error
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import pytest
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.source import source_of
+from clerk_supabase_cli.project import workplace
 from tests.infrastructure.template import Template
 
 BUILD = "import sys, wheels; print(getattr(wheels, sys.argv[1])(sys.argv[2]))"
@@ -115,3 +116,9 @@ def test_a_current_folder_that_takes_no_files_is_named(installed: Path) -> None:
     Path(".aws-sam").touch()
     with pytest.raises(Failure, match=r"^nothing was built: .*; run this in a folder that you may write$"):
         source_of(installed)
+
+
+def test_a_current_folder_that_was_deleted_is_named(installed: Path) -> None:
+    Path.cwd().rmdir()
+    with pytest.raises(Failure, match=r"^the current folder cannot be used \(No such file or directory\)"):
+        workplace(installed)

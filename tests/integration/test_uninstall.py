@@ -134,10 +134,11 @@ def test_a_schema_leaves_the_exposed_schemas_before_it_is_removed(pooled: str, r
         assert stopped.startswith("nothing was removed: the token in SUPABASE_ACCESS_TOKEN may not do this")
         run(pooled, "select from clerk.users")
         supabase.rights = RIGHTS
-        said = command.run(*uninstall).stdout
-        assert "take clerk out of the exposed schemas of Supabase's API\n" in said
+        done = command.run(*uninstall)
+        assert "take clerk out of the exposed schemas of Supabase's API\n" in done.stdout
+        assert "took clerk out of the exposed schemas; `clerk-supabase setup` adds it again\n" in done.stderr
         assert supabase.db_schema == "public,graphql_public"
-    assert said.endswith("removed\n")
+    assert done.stdout.endswith("removed\n")
 
 
 def test_whatever_of_the_app_needs_ours_is_named_first_with_statements_that_work_in_their_order(

@@ -219,6 +219,19 @@ def test_a_new_stack_takes_up_the_events_of_the_destroyed_stack(operator: Operat
     assert operator.applied(operator.waiting) or operator.events_in("SyncQueueUrl") == 1
 
 
+def test_a_stack_stays_while_its_schema_cannot_be_removed(operator: Operator) -> None:
+    with psycopg.connect(operator.owner_url, autocommit=True) as database:
+        database.execute(f"create role \"postgres.{REF}\" superuser login password 'x'")
+        try:
+            url = f"postgresql://postgres.{REF}:x@{operator.owner_url.partition('@')[2]}"
+            variables = {"DATABASE_URL": url, "SUPABASE_ACCESS_TOKEN": "no token"}
+            said = operator.runs("destroy", "--with-events", "--schema", "--yes", variables=variables, status=1)
+        finally:
+            database.execute(f'drop role "postgres.{REF}"')
+    assert said.startswith("clerk-supabase: nothing was removed: SUPABASE_ACCESS_TOKEN is no access token")
+    assert operator.status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+
+
 def test_a_destroyed_stack_leaves_nothing_in_aws_and_if_asked_nothing_in_the_database(operator: Operator) -> None:
     operator.runs("destroy", "--with-events", "--schema", "--yes", variables={"DATABASE_URL": operator.owner_url})
 

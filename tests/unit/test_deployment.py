@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.postgres.connection_string import parse
-from clerk_supabase_cli.operate.deployment.account import Account
+from clerk_supabase_cli.operate.deployment.account import Account, default_region
 from clerk_supabase_cli.operate.deployment.first_settings import NoSecretKey, asked_for
 from clerk_supabase_cli.operate.deployment.layer import LayerDoesNotFit, check_architecture
 from clerk_supabase_cli.operate.deployment.logins import obstacle_for_functions, url_for_functions
@@ -34,6 +34,7 @@ from clerk_supabase_cli.operate.deployment.questions import (
 )
 from clerk_supabase_cli.operate.deployment.sam import Sam
 from clerk_supabase_cli.operate.deployment.stack_file import Settings, StackFileWrong, edit, name_problem, read, write
+from clerk_supabase_cli.operate.queues import AwsUnreachable
 
 KEY = "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA=="
 ACCOUNT = Account("123456789012", "eu-central-1", concurrency=1000, unreserved=1000)
@@ -283,6 +284,12 @@ def test_credentials_of_another_account_are_in_the_way(known: dict[str, Declared
     with pytest.raises(AnotherAccount, match="AWS_PROFILE"):
         Plan.of(Settings("app", account="999999999999"), ACCOUNT, None, known=known, certificates=tmp_path)
     assert Plan.of(Settings("app"), ACCOUNT, None, known=known, certificates=tmp_path).problems == []
+
+
+def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(AwsUnreachable, match=r"profile \(nobody\) could not be found"):
+        default_region()
 
 
 def test_a_certificate_that_is_not_in_the_layer_is_in_the_way(known: dict[str, Declared], tmp_path: Path) -> None:

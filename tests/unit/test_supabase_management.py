@@ -77,19 +77,33 @@ def test_an_issuer_that_is_registered_is_not_registered_again(
 ) -> None:
     supabase.add(issuer, jwks_url)
     supabase.add(issuer, jwks_url)
-    assert register(asked(), [ISSUER]).status == "unchanged"
-    assert supabase.changes == []
+    found = register(asked(), [ISSUER])
+    assert (found.status, supabase.changes) == ("unchanged", [])
+    assert "registered twice" in found.words
 
 
-@pytest.mark.parametrize("is_carried_out", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(502),
+        Answer(502, is_carried_out=True),
+        Answer(201, is_carried_out=True),
+        # Another `setup` was faster.
+        Answer(409, b'{"message":"there already"}', is_carried_out=True),
+    ],
+)
 def test_an_answer_that_gets_lost_makes_no_second_provider(
-    supabase: SupabaseManagement, asked: Asked, is_carried_out: bool
+    supabase: SupabaseManagement, asked: Asked, answer: Answer
 ) -> None:
-    api = asked()
-    api.providers()
-    supabase.instead.extend([Answer(200, b"[]"), Answer(502, is_carried_out=is_carried_out)])
-    assert register(api, [ISSUER]).status == "set"
+    supabase.instead.extend([Answer(200, b"[]"), answer])
+    assert register(asked(), [ISSUER]).status == "set"
     assert supabase.issuers == [ISSUER]
+
+
+def test_a_change_without_a_body_in_its_answer_is_read_back(supabase: SupabaseManagement, asked: Asked) -> None:
+    api = asked()
+    supabase.instead.extend([Answer(200, b'{"db_schema":"public"}'), Answer(204, is_carried_out=True)])
+    assert expose(api, "clerk").status == "set"
 
 
 def test_keys_that_supabase_has_not_read_are_said(supabase: SupabaseManagement, asked: Asked) -> None:
@@ -137,9 +151,9 @@ BAD_ANSWERS = [
     (Answer(400, f'{{"message":"Bearer {TOKEN}"}}'.encode()), "answered 400"),
     (Answer(400, b'{"message":["odd"]}'), "answered 400"),
     (Answer(302, headers={"location": "http://127.0.0.1:1/"}), "answered 302"),
-    (Answer(200, b"<html>welcome</html>"), "answered no JSON"),
-    (Answer(200, b"[" * 100_000), "answered no JSON"),
-    (Answer(200, b"\xff\xfe"), "answered no JSON"),
+    (Answer(200, b"<html>welcome</html>"), "no description of the Data API"),
+    (Answer(200, b"[" * 100_000), "no description of the Data API"),
+    (Answer(200, b"\xff\xfe"), "no description of the Data API"),
     (Answer(200, b"[]"), "no description of the Data API"),
     (Answer(200, b'{"db_schema":7}'), "no description of the Data API"),
 ]
@@ -186,6 +200,24 @@ def test_an_api_that_cannot_be_reached_is_told_without_the_token() -> None:
     ):
         ManagementApi(http).schemas()
     assert TOKEN not in repr([caught.value, caught.value.__cause__, caught.value.__context__, http, vars(http)])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks9://127.0.0.1:1"), ("NO_PROXY", "[::1"), ("SSL_CERT_FILE", "/no/such/file")],
+)
+def test_a_proxy_or_certificates_that_cannot_be_used_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SupabaseFailed, match=f"correct or unset .*{variable}"):
+        ManagementHttp(TOKEN, REF, patience=1)
+
+
+def test_a_redirect_to_no_address_is_a_failure(supabase: SupabaseManagement, asked: Asked) -> None:
+    supabase.instead.extend([Answer(302, headers={"location": "javascript:x"})] * 3)
+    with pytest.raises(SupabaseFailed, match="does not answer"):
+        asked().schemas()
 
 
 @pytest.mark.parametrize("token", ["", "eyJhbGciOi.x.y", "sb_secret_0123456789abcdef", f"{TOKEN}\nx", "sbp_é" * 9])

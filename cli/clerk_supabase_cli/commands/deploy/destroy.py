@@ -17,6 +17,8 @@ from clerk_supabase_cli.operate.deployment.stack import Stack, deleted, settled
 from clerk_supabase_cli.operate.deployment.stack_file import FILE, read
 from clerk_supabase_cli.operate.deployment.values import has_value
 from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
+from clerk_supabase_cli.operate.setup.supabase_settings import Access
+from clerk_supabase_cli.operate.uninstall.exposed import exposed_of
 from clerk_supabase_cli.operate.uninstall.run import look
 from clerk_supabase_cli.options import parsed_database_url_option
 from clerk_supabase_cli.printing import printable, say
@@ -99,12 +101,14 @@ def _tell(words: str) -> None:
 
 
 def _check_schema(database_url: str, root: Path) -> None:
-    """Raises NotDestroyed if `uninstall` would stop, so that the stack is not deleted alone."""
+    """Raises NotDestroyed or SupabaseFailed if `uninstall` would stop, so that the stack is not deleted alone."""
     with open_database(database_url) as connection:
-        if look(connection, root).stops:
+        found = look(connection, root)
+        if found.stops:
             raise NotDestroyed(
                 "nothing was deleted: objects of yours need the schema; `clerk-supabase uninstall --dry-run` lists them"
             )
+        exposed_of(Access("", database_url), found.schemas)
 
 
 def _shown(name: str, stack: Stack | None, queues: list[KeptQueue]) -> Iterator[str]:

@@ -55,6 +55,9 @@ def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, management
             if not yes:
                 click.confirm("Remove all this for good?", abort=True, err=True)
             withdraw(access, exposed)
+            for name in exposed:
+                # Said now: what follows may fail, and then the app's API lacks the schema.
+                say(f"took {name} out of the exposed schemas; `clerk-supabase setup` adds it again", err=True)
             roles = remove(connection, database_url, root, lambda words: say(words, err=True))
     if as_json:
         print_json({"removed": is_done, "found": found, "exposed": exposed, "roles": roles})

@@ -179,6 +179,8 @@ def dev_command(
             say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
             _warm_up(stack)
             _watch(root, stack, database_url or stack.database_url, known=known, is_embedded=roles is None)
+        except KeyboardInterrupt:
+            say("\nending; this may take some seconds")
         finally:
             running.forget(root)
 
@@ -219,15 +221,12 @@ def _watch(root: Path, stack: LocalStack, database_url: str, *, known: Fingerpri
         {physical: name for name, physical in function_names(stack).items()},
     )
     reloader = Reloader(root, stack, console, known=known, database_url=database_url if is_embedded else None)
-    try:
-        while True:
-            reloader.look()
-            stream.show_what_is_new()
-            if not stack.ministack.running:
-                raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
-            time.sleep(_LOOK_SECONDS)
-    except KeyboardInterrupt:
-        say("\nending; this may take some seconds")
+    while True:
+        reloader.look()
+        stream.show_what_is_new()
+        if not stack.ministack.running:
+            raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
+        time.sleep(_LOOK_SECONDS)
 
 
 def _described(stack: LocalStack, *, is_embedded: bool) -> RunningStack:

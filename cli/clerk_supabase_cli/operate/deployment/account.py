@@ -68,9 +68,10 @@ def _concurrency() -> tuple[int, int]:
 
 
 def default_region() -> str:
-    """The region in AWS's own configuration of this shell; empty without any."""
-    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
-    return session.region_name or ""
+    """The region in AWS's own configuration of this shell; empty without any. Raises AwsUnreachable."""
+    with errors_explained():
+        session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+        return session.region_name or ""
 
 
 @contextmanager

@@ -44,6 +44,7 @@ _ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_RESET_SECONDS: Final = 60
 _LONGEST_MESSAGE: Final = 200
+_OF_NETWORK: Final = "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
 _CANNOT_BE_SAID: Final = ("sbp_", "Bearer ")
 
 Method = Literal["GET", "POST", "PATCH"]
@@ -97,13 +98,7 @@ class ManagementHttp:
                 f"{ACCESS_TOKEN} is no access token of an account, which begins with sbp_: make one at {_TOKENS_PAGE}"
             )
         self.ref = ref
-        self._http = httpx.Client(
-            base_url=_checked(base_url),
-            headers={"authorization": f"Bearer {token}", "accept": "application/json", "accept-encoding": "identity"},
-            timeout=_TIMEOUT,
-            # Another address must not get the token.
-            follow_redirects=False,
-        )
+        self._http = _client(_checked(base_url), token)
         self._clock = clock
         self._sleep = sleep
         self._deadline = clock() + patience
@@ -113,7 +108,9 @@ class ManagementHttp:
         self._http.close()
 
     def request(self, method: Method, path: str, permission: str, body: Mapping[str, str] | None = None) -> Any:
-        """The JSON of a good answer. *permission*: the right that a scoped token needs. Raises SupabaseFailed.
+        """The JSON of a good answer; None for another body. *permission*: the right that a scoped token needs.
+
+        Raises SupabaseFailed.
 
         A POST is not repeated after a failure, because the first request may have been carried out.
         """
@@ -157,7 +154,7 @@ class ManagementHttp:
                     content += part
                     if len(content) > _LARGEST_BODY or self._clock() > self._deadline:
                         raise _Passing("its answer does not end")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             # Only the type: the text may repeat a header.
             raise _Passing(type(error).__name__) from None
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -165,11 +162,9 @@ class ManagementHttp:
         return _Answer(answer.status_code, answer.headers.get("x-ratelimit-reset", ""), _parsed(content))
 
     def _good(self, answer: _Answer, permission: str) -> Any:
-        """The JSON of an answer to a request that was carried out. Raises SupabaseFailed."""
+        """The JSON of an answer to a request that was carried out, or None. Raises SupabaseFailed."""
         match answer.status:
             case status if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-                if answer.said is None:
-                    raise SupabaseFailed("Supabase's Management API answered no JSON: run this again later")
                 return answer.said
             case HTTPStatus.UNAUTHORIZED:
                 raise TokenNotTaken(
@@ -201,6 +196,24 @@ class ManagementHttp:
         if state == _PAUSED:
             return f"the project {self.ref} is paused: restore it in its dashboard, then run this again"
         return f"the project {self.ref} is {state}: run this again as soon as it is active"
+
+
+def _client(base_url: str, token: str) -> httpx.Client:
+    """A client that sends the token. Raises SupabaseFailed."""
+    try:
+        return httpx.Client(
+            base_url=base_url,
+            headers={"authorization": f"Bearer {token}", "accept": "application/json", "accept-encoding": "identity"},
+            timeout=_TIMEOUT,
+            # Another address must not get the token.
+            follow_redirects=False,
+        )
+    except (OSError, ImportError, ValueError, httpx.InvalidURL) as error:
+        # A proxy without HTTP, for example, or a file of certificates that is missing.
+        raise SupabaseFailed(
+            "Supabase's Management API cannot be asked with the proxy or the certificates of this shell "
+            f"({type(error).__name__}): correct or unset {_OF_NETWORK}"
+        ) from None
 
 
 def _checked(base_url: str) -> str:

@@ -175,6 +175,8 @@ def said_of(providers: Sequence[Provider], issuers: Sequence[str]) -> str:
     said = f"Supabase takes the tokens of {' and '.join(issuers)}"
     if not all(each.has_keys for each in ours):
         said += "; it has not read all keys yet"
+    if any(len(of_issuer(providers, issuer)) > 1 for issuer in issuers):
+        said += "; an issuer is registered twice, and once is enough"
     if names := [each.name for each in providers if each not in ours]:
         said += f"; it also takes the tokens of {', '.join(names)}, which stay"
     return said
@@ -196,15 +198,18 @@ def _made(name: str, make: Callable[[], Setting]) -> Setting:
 
 
 def _add(api: ManagementApi, issuer: str) -> None:
-    """Adds a provider. After a request without an answer, looks whether it was carried out. Raises SupabaseFailed."""
+    """Adds a provider. After a failure, looks whether the provider is there all the same. Raises SupabaseFailed."""
     for pause in _PAUSES:
         try:
             api.add_provider(issuer)
-        except SupabaseUnavailable:
-            if pause > _LONGEST_PAUSE_SECONDS or not api.http.rest(pause):
+        except SupabaseFailed as error:
+            if not api.http.rest(pause):
                 raise
+            # Carried out without an answer, or another `setup` was faster.
             if not of_issuer(api.providers(), issuer):
-                continue
+                if isinstance(error, SupabaseUnavailable) and pause <= _LONGEST_PAUSE_SECONDS:
+                    continue
+                raise
         return
 
 
