@@ -16,7 +16,7 @@ as $$
 $$;
 
 -- The parts of a condition that must all hold, without their parentheses. As pg_get_expr() prints a condition:
--- `((a) AND (b))`. Any other condition is one part.
+-- `((a) AND (b))`. Any other condition is one part, and so is a part that does not speak of bucket_id.
 create function clerk_sync.conjuncts(condition text)
 returns text[]
 language plpgsql
@@ -25,30 +25,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     parts text[] := '{}';
-    starts integer := 2;
+    part text := '';
     depth integer := 0;
-    quote_open text := '';
-    letter text;
+    token text;
 begin
-    for place in 1 .. length(condition) loop
-        letter := substr(condition, place, 1);
-        if quote_open <> '' then
-            quote_open := case when letter = quote_open then '' else quote_open end;
-        elsif letter in ('''', '"') then
-            quote_open := letter;
-        elsif letter in ('(', ')') then
-            depth := depth + case letter when '(' then 1 else -1 end;
-        elsif depth = 1 and substr(condition, place, 5) = ' AND ' then
-            parts := parts || substr(condition, starts, place - starts);
-            starts := place + 5;
-        elsif depth = 1 and substr(condition, place, 4) = ' OR ' then
+    if condition not like '(%)' or position('bucket_id' in condition) = 0 then
+        return array[condition];
+    end if;
+    -- Strings and quoted names are one token each: nothing in them counts.
+    for token in
+        select m.found[1]
+        from regexp_matches(
+            substr(condition, 2, length(condition) - 2),
+            '''(?:[^'']|'''')*''|"(?:[^"]|"")*"| AND | OR |[()]|[^''"() ]+| ', 'g'
+        ) as m (found)
+    loop
+        depth := depth + case token when '(' then 1 when ')' then -1 else 0 end;
+        if depth < 0 or (depth = 0 and token = ' OR ') then
             return array[condition];
-        end if;
-        if depth = 0 and place < length(condition) then
-            return array[condition];
+        elsif depth = 0 and token = ' AND ' then
+            parts := parts || part;
+            part := '';
+        else
+            part := part || token;
         end if;
     end loop;
-    parts := parts || substr(condition, starts, length(condition) - starts);
+    parts := parts || part;
     return array(
         select c.part
         from unnest(parts) with ordinality as p (part, place)
@@ -65,21 +67,33 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    with parts as (
-        select
-            p.part ~ '^(objects\.)?bucket_id = ''([^'']|'''')*''::text$' as is_one,
-            p.part ~ '^(objects\.)?bucket_id = ANY \(ARRAY\[(''([^'']|'''')*''::text(, )?)+\]\)$' as is_list,
-            p.part ~ '^(objects\.)?bucket_id <> ''([^'']|'''')*''::text$' as is_exception,
-            position(quote_literal(bucket) || '::text' in p.part) > 0 as names_it
-        from unnest(clerk_sync.conjuncts(condition)) as p (part)
-    )
-
     select case
-        when bool_or(((p.is_one or p.is_list) and not p.names_it) or (p.is_exception and p.names_it)) then 'other'
-        when bool_or(p.is_one) then 'this'
-        else 'any'
+        -- The policies of other secured buckets, without a look at each part: nothing that Postgres prints behind such a
+        -- beginning ends the AND.
+        when
+            condition ~ '^\(\(bucket_id = ''([^'']|'''')*''::text\) AND '
+            and not starts_with(condition, '((bucket_id = ' || this.literal || ') AND ')
+            then 'other'
+        else (
+            select case
+                when bool_or(((p.is_one or p.is_list) and not p.names_it) or (p.is_exception and p.names_it))
+                    then 'other'
+                when bool_or(p.is_one) then 'this'
+                else 'any'
+            end
+            from (
+                select
+                    c.part ~ '^(objects\.)?bucket_id = ''([^'']|'''')*''::text$' as is_one,
+                    c.part ~ '^(objects\.)?bucket_id = ANY \(ARRAY\[(''([^'']|'''')*''::text(, )?)+\]\)$' as is_list,
+                    c.part ~ '^(objects\.)?bucket_id <> ''([^'']|'''')*''::text$' as is_exception,
+                    -- Behind a space or [ a string begins: in a string, each quote is written twice.
+                    position(' ' || this.literal in c.part) + position('[' || this.literal in c.part) > 0 as names_it
+                from unnest(clerk_sync.conjuncts(condition)) as c (part)
+            ) as p
+        )
     end
-    from parts as p
+    -- As pg_get_expr() prints a string: without E, whatever the string holds.
+    from (select '''' || replace(bucket, '''', '''''') || '''::text' as literal) as this
 $$;
 
 -- The permissive policies of the app that allow the API's roles more than secure_bucket() does. is_of_bucket: the
@@ -165,7 +179,8 @@ as $$
     ) as organization (query)
 $$;
 
--- Who owns and who reads the files of a bucket, in the words of the comment on the bucket's policy for reading.
+-- Who owns and who reads the files of a bucket, in the words at the end of the condition of the bucket's policy for
+-- reading. Not in a comment: on Supabase, postgres may comment on policies of storage.objects only since supautils 3.3.
 create function clerk_sync.words_of_bucket(owned_by text, read_by text)
 returns text
 language sql
@@ -182,7 +197,9 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(obj_description(p.oid, 'pg_policy'), '')
+    select coalesce(
+        substring(pg_get_expr(p.polqual, p.polrelid) from '''(Made by clerk_sync\.secure_bucket\(\): [^'']*)'''), ''
+    )
     from pg_catalog.pg_policy as p
     where p.polrelid = to_regclass('storage.objects') and p.polname = clerk_sync.bucket_policy('select', bucket)
 $$;
@@ -213,10 +230,10 @@ declare
     number_of_files bigint;
 begin
     execute 'select count(*) from storage.objects as o where o.bucket_id = $1 '
-    || 'and coalesce((storage.foldername(o.name))[1], '''') !~ $2'
+    || 'and coalesce(o.name, '''') !~ $2'
     into number_of_files
     using bucket, case owned_by
-        when 'user' then '^user_' when 'organization' then '^org_' else '^(user|org)_'
+        when 'user' then '^user_[^/]*/' when 'organization' then '^org_[^/]*/' else '^(user|org)_[^/]*/'
     end;
     return number_of_files;
 end
@@ -320,7 +337,11 @@ as $$
         select format(
             'create policy %I on storage.objects for %s to authenticated %s (%s)',
             clerk_sync.bucket_policy(p.command, bucket), p.command,
-            case p.command when 'insert' then 'with check' else 'using' end, p.condition
+            case p.command when 'insert' then 'with check' else 'using' end,
+            p.condition
+            || case p.command
+                when 'select' then format(' and %L <> ''''', clerk_sync.words_of_bucket(owned_by, read_by)) else ''
+            end
         )
         from (
             values
@@ -336,10 +357,6 @@ as $$
             (4, 'delete', clerk_sync.bucket_condition(bucket, owned_by, delete_roles))
         ) as p (place, command, condition)
         order by p.place
-    )
-    || format(
-        'comment on policy %I on storage.objects is %L',
-        clerk_sync.bucket_policy('select', bucket), clerk_sync.words_of_bucket(owned_by, read_by)
     )
 $$;
 
@@ -426,7 +443,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     with made as (
-        select c.command, p.oid, p.polroles, concat_ws(
+        select c.command, p.oid, concat_ws(
             ' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
         ) as condition
         from unnest('{select,insert,update,delete}'::text[]) as c (command)

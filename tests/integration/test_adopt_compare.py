@@ -11,6 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.mapping import parse_mappings
+from clerk_supabase_cli.operate.blockers import LockedByOthers
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.app_shape import fingerprint, mirrored
 from tests.kit.databases import Connection, Database, value
@@ -152,6 +153,13 @@ def test_no_command_waits_for_ever_for_a_locked_table_and_each_names_the_session
             failed = str(impatient.run("adopt", *step.split(), status=1).exception)
             assert f"pid {other.info.backend_pid} (role postgres, application 'nightly', idle in" in failed
             assert "with a lock on public.users; run the command again" in failed
+    admin.execute("insert into public.users values (1)")
+    with psycopg.connect(database.url) as other:
+        other.execute("select from public.users for update")
+        named = r"lock on a row \(while updating tuple \(0,1\) in relation \"users\"\); run"
+        url = impatient.environment["DATABASE_URL"]
+        with pytest.raises(LockedByOthers, match=named), open_database(url) as connection:
+            connection.execute("update public.users set email = 'x'")
     with open_database(database.url) as connection:
         assert value(connection, "select current_setting('lock_timeout')") == "10s"
 

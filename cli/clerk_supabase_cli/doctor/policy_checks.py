@@ -69,7 +69,7 @@ _DETOURS_TO_OURS: Final = """
 _OPEN_BUCKETS: Final = """
     select format('the bucket %s: %s', b.id, o.found), o.verdict, o.todo
     from storage.buckets as b cross join clerk_sync.bucket_openings(b.id) as o
-    where clerk_sync.present_bucket(b.id) is not null and o.verdict <> 'note'
+    where clerk_sync.statements_to_unsecure_bucket(b.id) <> '{}' and o.verdict <> 'note'
     order by 1
 """
 _SCHEMA_OPEN_TO: Final = """

@@ -69,13 +69,16 @@ def in_words(blockers: list[Blocker]) -> str:
     return " and ".join(map(str, blockers)) or _UNKNOWN
 
 
-def locked(connection: psycopg.Connection[tuple[Any, ...]]) -> LockedByOthers:
+def locked(connection: psycopg.Connection[tuple[Any, ...]], error: psycopg.Error) -> LockedByOthers:
     """The error for a statement that waited too long for a lock. Needs a connection without an open transaction."""
     try:
         blockers = [Blocker(*row) for row in connection.execute(_HOLDERS)]
     except psycopg.Error:
         blockers = []
+    # No table says which session had locked a row, once the wait is over: Postgres names the row.
+    row = next(iter((error.diag.context or "").splitlines()), "")
+    by = f"a session with a lock on a row ({printable(row)})" if row and not blockers else in_words(blockers)
     return LockedByOthers(
-        f"a lock was not free in time, blocked by {in_words(blockers)}; run the command again when that session has "
+        f"a lock was not free in time, blocked by {by}; run the command again when that session has "
         "ended, or end the session with select pg_terminate_backend(PID)"
     )

@@ -88,8 +88,8 @@ def open_database(url: str) -> Iterator[Connection]:
         with connect(url, autocommit=True, prepare_threshold=None) as connection:
             try:
                 yield connection
-            except psycopg.errors.LockNotAvailable:
-                raise locked(connection) from None
+            except psycopg.errors.LockNotAvailable as error:
+                raise locked(connection, error) from None
     except psycopg.Error as error:
         is_broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
         if not is_broken and not is_about_the_connection(error.sqlstate, str(error)):

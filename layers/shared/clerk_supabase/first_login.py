@@ -7,7 +7,7 @@ questions, one for each object, and all of them together take CLERK_SECONDS.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -92,7 +92,7 @@ class FirstLogin:
         """
         with self._asking() as clerk:
             user = self._user(clerk, lack.user_id) if lack.user else []
-            member, failure = self._member_or_failure(clerk, lack)
+            member, failure = self._member_or_failure(clerk, lack, user)
         outcomes = self._store.apply([(changes, SignedIn(session_id)) for changes in (*user, *member)])
         if lack.user:
             _check_user(outcomes.pop(0))
@@ -113,9 +113,14 @@ class FirstLogin:
             raise UnknownToClerk("unknown to Clerk: deleted there, or created a moment ago")
         return [self._changes("user", found)]
 
-    def _member_or_failure(self, clerk: Clerk, lack: Lack) -> tuple[list[Changes], Failure | None]:
+    def _member_or_failure(
+        self, clerk: Clerk, lack: Lack, user: Sequence[Changes]
+    ) -> tuple[list[Changes], Failure | None]:
         if lack.organization_id is None:
             return [], None
+        if _is_shut_out(user):
+            # The policies show the user no membership: one request is enough.
+            return [], "unknown"
         try:
             member = self._member(clerk, lack.organization_id, lack.user_id)
         except NO_ANSWER as error:
@@ -145,6 +150,12 @@ class FirstLogin:
             self._clock_ms(),
             keep_private_metadata=self._keep_private_metadata,
         )
+
+
+def _is_shut_out(user: Sequence[Changes]) -> bool:
+    """Tells whether Clerk's answer about the user, if any, calls the user banned or deprovisioned."""
+    contents = [changes.main.content for changes in user if isinstance(changes.main, Upsert)]
+    return any(content["banned"] or content["deprovisioned"] for content in contents)
 
 
 def _joins(membership: Changes, org_id: str, user_id: str) -> bool:

@@ -80,9 +80,12 @@ class Table:
     def obstacles(self) -> Iterator[str]:
         """The reasons against publishing the table, each with what to do."""
         if not self.is_the_apps:
+            # No advice below may follow: such a table must not be granted to users.
             yield "is no table of your app: users of the API may not read its rows, so publish no such table"
-        elif not self.is_ordinary:
+            return
+        if not self.is_ordinary:
             yield "is no ordinary table: Realtime sends the changes of ordinary tables, so publish these"
+            return
         if not self.has_security:
             yield (
                 "has no row-level security, so every subscriber would hear every row: "
@@ -97,7 +100,8 @@ class Table:
 
     def notes(self, mirror: str) -> Iterator[str]:
         """Messages to subscribers that no policy decides about."""
-        yield f"a delete goes to every subscriber, whatever the policies say, with the primary key ({self.key})"
+        key = f"with the primary key ({self.key})" if self.key else "without a primary key"
+        yield f"a delete goes to every subscriber, whatever the policies say, {key}"
         if self.identity == "f":
             yield (
                 "replica identity full: each update also sends the old values, to whoever may read the new row: "
@@ -179,9 +183,13 @@ def _read(connection: Connection, names: Sequence[str]) -> list[Table]:
     found = []
     for name in names:
         try:
-            found += [Table(*row) for row in connection.execute(_TABLE, [name])]
+            rows = connection.execute(_TABLE, [name]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
             raise NotPublished(f"{error.diag.message_primary}: spell it schema.table, as in clerk.users") from error
+        if not rows:
+            # Postgres takes a number for the id of a table.
+            raise NotPublished(f"there is no table {printable(name)}: spell it schema.table, as in clerk.users")
+        found += [Table(*row) for row in rows]
     return list({table.name: table for table in found}.values())
 
 
