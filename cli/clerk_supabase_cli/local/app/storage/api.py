@@ -13,11 +13,11 @@ import hashlib
 import re
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import psycopg
 from psycopg.rows import DictRow
@@ -60,7 +60,7 @@ _FIND: Final = "select * from storage.objects where bucket_id = %s and name = %s
 _DELETE: Final = "delete from storage.objects where bucket_id = %s and name = any(%s) returning *"
 _UNDER: Final = "select * from storage.objects where bucket_id = %s and starts_with(name, %s) order by name"
 
-Route = Callable[..., FileAnswer]
+_Route = Callable[..., FileAnswer]
 
 
 class Storage:
@@ -71,7 +71,7 @@ class Storage:
         self._callers = callers
         self._folder = folder
         self._writing = threading.Lock()
-        self._routes: Sequence[tuple[str, str, Route]] = (
+        self._routes: Sequence[tuple[str, str, _Route]] = (
             ("GET", "public/([^/]+)/(.+)", self._public),
             ("GET", "authenticated/([^/]+)/(.+)", self._download),
             ("POST", "list/([^/]+)", self._list),
@@ -120,7 +120,7 @@ class Storage:
         """Keeps a file that the policies have let in, in place of the former file; returns its id."""
         version = str(uuid.uuid4())
         with self._writing:
-            (self._folder / version).write_bytes(upload.content)
+            self._file(version).write_bytes(upload.content)
             with self._callers.transaction(SERVICE) as database:
                 former = database.execute(_FIND, [row["bucket_id"], row["name"]]).fetchone()
                 new = {**row, "version": version, "metadata": Jsonb(_metadata(upload))}
@@ -152,14 +152,9 @@ class Storage:
             raise invalid("body/sortBy/column must be equal to one of the allowed values")
         with self._callers.transaction(self._claims(request)) as database:
             rows = database.execute(_UNDER, [bucket_id, prefix + search]).fetchall()
-        found: dict[tuple[str, bool], dict[str, Any]] = {}
-        for row in rows:
-            name, slash, _ = row["name"].removeprefix(prefix).partition("/")
-            columns = ("id", *_SORTED_BY[1:], "metadata")
-            found[name, bool(slash)] = {"name": name} | {each: None if slash else row[each] for each in columns}
         ordered = sorted(
-            found.values(),
-            key=lambda each: (str(each[column] or ""), each["name"]),
+            _entries(rows, prefix),
+            key=lambda entry: (str(entry[column] or ""), entry["name"]),
             reverse=order.get("order") == "desc",
         )
         return as_json(ordered[offset : offset + limit])
@@ -183,7 +178,7 @@ class Storage:
         return self._callers.claims(request.headers.get("authorization", ""))
 
     def _bucket(self, bucket_id: str) -> DictRow:
-        """The bucket, whoever asks. Raises StorageError."""
+        """A bucket. Raises StorageError without the bucket."""
         with self._callers.transaction(SERVICE) as database:
             found = database.execute("select * from storage.buckets where id = %s", [bucket_id]).fetchone()
         if found is None:
@@ -191,21 +186,35 @@ class Storage:
         return found
 
     def _content(self, request: FileRequest, claims: Claims, bucket_id: str, name: str) -> FileAnswer:
-        """A file that a caller may see. Raises StorageError."""
+        """The file, if the policies show its row to the caller. Raises StorageError."""
         with self._callers.transaction(claims) as database:
             row = database.execute(_FIND, [bucket_id, name]).fetchone()
         try:
-            content = (self._folder / row["version"]).read_bytes() if row and row["version"] else None
+            content = self._file(row["version"]).read_bytes() if row else None
         except FileNotFoundError:
             content = None
         if row is None or content is None:
             raise no_file()
         return FileAnswer(content, headers=_headers(request, row["metadata"]))
 
-    def _forget(self, rows: Sequence[DictRow]) -> None:
-        """Deletes the content of former files. Rows that SQL has inserted have none."""
-        for version in filter(None, (row["version"] for row in rows)):
-            (self._folder / version).unlink(missing_ok=True)
+    def _file(self, version: object) -> Path:
+        """The file with the content of a row. The version may be any text, or null, in a row that SQL has inserted."""
+        return self._folder / f"version-{quote(str(version), safe='')}"
+
+    def _forget(self, rows: Iterable[DictRow]) -> None:
+        """Deletes the content of former rows."""
+        for row in rows:
+            self._file(row["version"]).unlink(missing_ok=True)
+
+
+def _entries(rows: Iterable[DictRow], prefix: str) -> Iterable[dict[str, Any]]:
+    """The files and the folders directly below a prefix. All columns of a folder but its name are null."""
+    columns = ("id", "updated_at", "created_at", "last_accessed_at", "metadata")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        name, slash, _ = row["name"].removeprefix(prefix).partition("/")
+        found[name, slash] = {"name": name} | {column: None if slash else row[column] for column in columns}
+    return found.values()
 
 
 def _metadata(upload: Upload) -> Mapping[str, Any]:
