@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable
 
@@ -16,6 +17,10 @@ from tests.browser.app import PASSWORD, Person
 from tests.kit.polling import eventually
 
 SIGN_UPS = 100
+# One pixel.
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def id_of(stack: LocalStack, someone: Person) -> str:
@@ -38,6 +43,25 @@ def is_banned(stack: LocalStack, user_id: str) -> bool:
     return found == (True,)
 
 
+def upload_avatar(someone: Person) -> None:
+    """Uploads a picture on the profile page, after a file that is none."""
+    someone.page.get_by_role("link", name="People").click()
+    someone.page.get_by_role("link", name="Your profile").click()
+    field = someone.page.get_by_label("Your picture")
+    field.set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    expect(someone.page.get_by_text("This is no picture")).to_be_visible()
+    # Chromium writes the status of Storage's answer into the console.
+    someone.troubles[:] = [each for each in someone.troubles if "status of 400" not in each]
+    field.set_input_files({"name": "picture.png", "mimeType": "image/png", "buffer": PICTURE})
+    expect_avatar(someone)
+
+
+def expect_avatar(someone: Person) -> None:
+    """Waits until the profile page shows an uploaded picture."""
+    picture = someone.page.locator("article img[src*='/public/avatars/']")
+    expect(picture).to_have_js_property("naturalWidth", 1)
+
+
 def reload_until(someone: Person, shows: Callable[[], bool]) -> None:
     """Opens the page again until it shows what a webhook has brought."""
     eventually(someone.page.reload, lambda _: shows(), seconds=60)
@@ -55,12 +79,14 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     ada.page.reload()
     expect(ada.page.get_by_role("checkbox", name="Write it down")).to_be_visible()
     ada.take_picture("todos")
+    upload_avatar(ada)
 
     grace.sign_up()
     expect(grace.page.get_by_text("Nothing is to be done.")).to_be_visible()
     grace.page.get_by_role("link", name="People").click()
     grace.page.get_by_role("link", name="Ada Lovelace").first.click()
     expect(grace.page.get_by_role("heading", name="Ada Lovelace")).to_be_visible()
+    expect_avatar(grace)
     assert not grace.sees(ada.address)
 
     ada.sign_out()

@@ -59,6 +59,7 @@ def tables_served(app: Path, stack: LocalStack, root: Path, *, port: int = 0) ->
     password = secrets.token_urlsafe(16)
     with psycopg.connect(stack.database_url) as owner:
         create_authenticator(owner, password)
+        owner.execute((root / "sql" / "plain_storage.sql").read_bytes())
         for migration in sorted((app / "supabase" / "migrations").glob("*.sql")):
             owner.execute(migration.read_bytes())
     url = stack.postgres.url(user=AUTHENTICATOR, password=password)
@@ -81,7 +82,8 @@ def variables_of(stack: LocalStack, api: SupabaseApi) -> Mapping[str, str]:
         "NEXT_PUBLIC_CLERK_SIGN_UP_URL": "/sign-up",
         "NEXT_PUBLIC_CLERK_TELEMETRY_DISABLED": "1",
         "NEXT_TELEMETRY_DISABLED": "1",
-        "NEXT_PUBLIC_SUPABASE_URL": api.url,
+        # A page of localhost shows pictures from there: a browser sends no origin with a request for a picture.
+        "NEXT_PUBLIC_SUPABASE_URL": api.url.replace("127.0.0.1", "localhost"),
         "NEXT_PUBLIC_SUPABASE_KEY": public_key(),
         "SESSION_URL": stack.session_url,
     }
