@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -185,10 +186,17 @@ private_metadata_option = click.option(
     help="For a stack with KeepPrivateMetadata.  [env: KEEP_PRIVATE_METADATA]",
 )
 
+
+def with_version(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """The address of the Backend API with its version. Clerk's own packages read the same variable, without `/v1`."""
+    return url.rstrip("/") + urlsplit(BASE_URL).path if url and not urlsplit(url).path.strip("/") else url
+
+
 clerk_api_url_option = click.option(
     "--clerk-api-url",
     envvar="CLERK_API_URL",
     default=BASE_URL,
+    callback=with_version,
     show_default=True,
     help="Address of Clerk's Backend API, to change for tests only.  [env: CLERK_API_URL]",
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -52,6 +54,23 @@ def test_a_stack_that_was_killed_is_not(tmp_path: Path, of_the_dead: RunningStac
     of_the_dead.save(tmp_path)
     with pytest.raises(NotRunning, match="`make dev`"):
         running_stack(tmp_path)
+
+
+def test_an_app_started_in_a_shell_with_these_variables_still_reads_its_own_file(tmp_path: Path) -> None:
+    STACK.save(tmp_path)
+    exported = re.findall(r"^export (\w+)=(.*)$", (tmp_path / ".local" / "env").read_text(), re.MULTILINE)
+    assert [name for name, _ in exported if name.startswith("NEXT_PUBLIC_")] == []
+    # Clerk's packages add the version, and the command does so too.
+    assert dict(exported)["CLERK_API_URL"] == "http://127.0.0.1:3"
+
+
+@pytest.mark.parametrize("name", ["reconcile", "doctor"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:3", "http://127.0.0.1:3/", "http://127.0.0.1:3/v1"])
+def test_the_address_of_clerks_api_may_lack_its_version(name: str, address: str) -> None:
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
+    option = next(each for each in command.params if each.name == "clerk_api_url")
+    assert option.process_value(click.Context(command), address) == "http://127.0.0.1:3/v1"
 
 
 def test_a_stack_that_starts_after_one_was_killed_is_found(tmp_path: Path, of_the_dead: RunningStack) -> None:

@@ -61,9 +61,11 @@ class RunningStack:
     def _as_shell_variables(self, tools: Path) -> str:
         # SAM builds the layer with uv, found on the search path.
         programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
+        # An app of `dev --app` started in this shell reads these before its own file: in the form of Clerk's packages,
+        # and no variable of its pages.
         variables = {
             **self.aws,
-            "CLERK_API_URL": self.clerk_api_url,
+            "CLERK_API_URL": self.clerk_api_url.removesuffix("/v1"),
             "CLERK_FRONTEND_API_URL": self.frontend_api_url,
             "CLERK_PUBLISHABLE_KEY": self.clerk_publishable_key,
             "CLERK_SECRET_KEY": self.clerk_secret_key,
@@ -71,7 +73,6 @@ class RunningStack:
             "CLERK_SUPABASE_STACK": self.name,
             "CLERK_SUPABASE_WEBHOOK_URL": self.webhook_url,
             "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
-            "NEXT_PUBLIC_CLERK_PUBLISHABLE_KEY": self.clerk_publishable_key,
         }
         if self.database_url:
             variables["DATABASE_URL"] = self.database_url

@@ -22,6 +22,7 @@ from clerk_supabase_cli.options import (
     management_api_option,
     optional_database_url_option,
     supabase_url_option,
+    with_version,
 )
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
@@ -68,7 +69,9 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
     type=NumberRange(0, 300),
     help="Longest time of a test event to the database, in seconds.",
 )
-@click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
+@click.option(
+    "--clerk-api-url", envvar="CLERK_API_URL", default="", callback=with_version, hidden=True, help="Only for tests."
+)
 @management_api_option
 @click.option(
     "--frontend-api-url",
