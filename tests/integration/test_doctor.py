@@ -20,12 +20,12 @@ from clerk_supabase_cli.doctor.verdicts import Check, Finding, Verdict, ok
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.databases import Connection, Database
 from tests.kit.doctoring import Doctor
 from tests.kit.parked import park
+from tests.kit.tokens import KEY, OTHER_KEY
 
-KEY = SigningKey.generate()
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
     *("migrations", "objects", "row-level-security", "grants", "realtime", "parked", "feeds"),
@@ -325,7 +325,7 @@ def test_a_valid_token_passes_an_old_version_warns_and_a_missing_role_fails(doct
         assert judged(mint.session("user_ada")) == "ok"
         assert judged(mint.session("user_ada", version=1)) == "warn"
         assert judged(mint.session("user_ada", role=None)) == "fail"
-        assert judged(Mint(SigningKey.generate(), api.issuer).session("user_ada")) == "fail"
+        assert judged(Mint(OTHER_KEY, api.issuer).session("user_ada")) == "fail"
         checks = ("clerk-keys", "clerk-discovery", "clerk-domain", "token")
         assert list(doctor.examine(*checks, arguments=named).verdicts.values()) == ["ok", "ok", "ok", "skipped"]
         api.mood = "failing"

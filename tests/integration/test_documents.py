@@ -22,12 +22,13 @@ from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
 from clerk_supabase_cli.operate.install.migrations import migrate
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.documents import all_blocks, commands, text_of
 from tests.kit.histories import alone, upsert
 from tests.kit.parked import Command
 from tests.kit.reconciling import rig_with
+from tests.kit.tokens import KEY, OTHER_KEY
 from tests.kit.webhooks import invitation, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
@@ -209,7 +210,7 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
     admin.execute("alter table tasks add is_done boolean not null default false")
     store.apply([user("user_ada", at=1), user("user_eve", at=1)])
     admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
-    mint = Mint(SigningKey.generate())
+    mint = Mint(KEY)
     verifier = SessionVerifier(mint.issuer, keys_in_pem(mint.key.public_pem))
     with closing(Store(Fixed(database.session_url))) as users:
         known = {"verifier": verifier, "store": users, "token": mint.session("user_ada")}
@@ -224,7 +225,7 @@ def test_a_python_server_answers_each_user_with_their_own_rows(
     admin.execute(tasks)
     store.apply([user("user_ada", at=1), user("user_eve", at=1)])
     admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
-    mint = Mint(SigningKey.generate())
+    mint = Mint(KEY)
     monkeypatch.setenv("CLERK_ISSUER", mint.issuer)
     monkeypatch.setenv("CLERK_JWT_KEY", mint.key.public_pem)
     monkeypatch.setenv("SESSION_DATABASE_URL", database.session_url)
@@ -239,7 +240,7 @@ def test_a_python_server_answers_each_user_with_their_own_rows(
 
     assert asked(mint.session("user_ada")).json() == ["of ada"]
     assert asked(mint.session("user_eve")).json() == ["of eve"]
-    assert asked(Mint(SigningKey.generate()).session("user_ada")).status_code == 401
+    assert asked(Mint(OTHER_KEY).session("user_ada")).status_code == 401
     store.apply([user("user_ada", at=2, banned=True)])
     assert asked(mint.session("user_ada")).json() == []
 

@@ -16,10 +16,11 @@ from clerk_supabase.tokens.verifiers import IssuerChoice
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.tokens import KEY
 
 PATHS = ("", "/__clerk", "/clerk/proxy")
 ADA = "user_2Ada"
-KEY_OF_ANOTHER_INSTANCE = SigningKey.generate()
+KEY_OF_ANOTHER_INSTANCE = KEY
 
 
 @pytest.fixture(scope="module")

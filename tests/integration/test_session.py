@@ -17,11 +17,12 @@ from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, acting_as, rows, tables, value
 from tests.kit.histories import alone, upsert
 from tests.kit.sessions import KEY, ORIGIN, App, app_of, counted
+from tests.kit.tokens import OTHER_KEY
 from tests.kit.webhooks import membership
 
 UNREACHABLE = "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"
@@ -228,7 +229,7 @@ def test_no_token_is_a_bad_token(authorization: str, app: App) -> None:
 
 
 def test_a_token_of_another_instance_is_rejected(app: App) -> None:
-    token = Mint(SigningKey.generate(), app.frontend.issuer).session("user_ada", azp=ORIGIN)
+    token = Mint(OTHER_KEY, app.frontend.issuer).session("user_ada", azp=ORIGIN)
     assert app.post(token=token).status == 401
 
 
@@ -336,7 +337,7 @@ def hostile_tokens(issuer: str) -> Iterator[str]:
         yield f"{text}.{text}.{text}"
         for header in ("alg", "typ", "cat", "kid", "crit", "b64", text):
             yield KEY.sign(claims, **{header: text})
-        for key in (KEY, SigningKey.generate()):
+        for key in (KEY, OTHER_KEY):
             for claim in (*claims, text):
                 for said in (text, [text], {text: text}, {"id": text, "rol": text, "per": text, "fpm": text}):
                     yield key.sign(claims | {"o": None, "act": None, claim: said})

@@ -11,12 +11,11 @@ from click.testing import Result
 from psycopg import sql
 
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from clerk_supabase_cli.standin.token_mint import SigningKey
 from tests.kit.databases import Database
 from tests.kit.parked import Command
 from tests.kit.supabase_management import JWT_SECRET, REF, TOKEN, Answer, SupabaseManagement
+from tests.kit.tokens import KEY
 
-KEY = SigningKey.generate()
 OWNER = f"postgres.{REF}"
 PASSWORD = "pw-of-the-owner"
 PUBLISHABLE_KEY = "pk_test_c3VubnktY2F0LTEuY2xlcmsuYWNjb3VudHMuZGV2JA=="

@@ -26,18 +26,18 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign, sign_body
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.infrastructure.dashboard import watched
 from tests.infrastructure.template import Resource, Template
 from tests.kit.aws import Account, Region
 from tests.kit.databases import Database, Databases
 from tests.kit.environments import environment_of
 from tests.kit.reconciling import MINUTE, Rig, rig_with
+from tests.kit.tokens import KEY, OTHER_KEY
 
 MARK = "Pers0nal"
 CLERK_KEY = f"sk_live_{MARK}Key"
 ORIGIN = "https://app.example.test"
-SIGNING_KEY = SigningKey.generate()
 FUNCTIONS = ("ingest", "sync", "retry", "reconcile", "session")
 # On the way from ingest to the row.
 ROAD = ("ingest", "sync", "retry")
@@ -355,7 +355,7 @@ def people_sign_in(world: World) -> None:
     with world.rig.api.writing() as clerks:
         for name in ("user_fetched", "user_stub"):
             clerks.users[name] = samples.user(name, created_at=now, updated_at=now) | about
-    mint = Mint(SIGNING_KEY, world.frontend.issuer)
+    mint = Mint(KEY, world.frontend.issuer)
 
     def ask(session: Callable[[Json], Json], token: str) -> int:
         world.forbidden.add(token)
@@ -365,7 +365,7 @@ def people_sign_in(world: World) -> None:
     with world.function("session") as session:
         token = mint.session("user_fetched", azp=ORIGIN)
         assert [ask(session, token), ask(session, token)] == [200, 200]
-        assert ask(session, Mint(SigningKey.generate(), world.frontend.issuer).session("user_x", azp=ORIGIN)) == 401
+        assert ask(session, Mint(OTHER_KEY, world.frontend.issuer).session("user_x", azp=ORIGIN)) == 401
         assert ask(session, f"{token}{MARK}") == 401
         assert ask(session, mint.session("user_gone", azp=ORIGIN)) == 403
         world.rig.api.faults.add(answering(422), path="/users/user_stub")
@@ -385,7 +385,7 @@ def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
         rig = undo.enter_context(rig_with(database, 30))
         rig.api.answers.key = CLERK_KEY
         rig.api.answers.instance_id = "ins_own"
-        frontend = undo.enter_context(FrontendApi(SIGNING_KEY))
+        frontend = undo.enter_context(FrontendApi(KEY))
         world = World(root, region.account(), database, rig, frontend)
         world.forbidden.update({world.secret, world.secret.removeprefix("whsec_")})
         for happening in (

@@ -7,10 +7,11 @@ import pytest
 from clerk_supabase.tokens.claims import legacy_claims, session_claims
 from clerk_supabase.tokens.verifiers import taken_apart
 from clerk_supabase_cli.operate.setup.token_report import sql
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
+from clerk_supabase_cli.standin.token_mint import Mint, legacy_token
 from tests.kit.databases import Connection
+from tests.kit.tokens import KEY
 
-MINT = Mint(SigningKey.generate())
+MINT = Mint(KEY)
 HOSTILE = "'; drop table clerk.users; -- \\' $$ \u2028 \x1b"
 
 

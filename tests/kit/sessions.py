@@ -18,13 +18,13 @@ from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.clerk import PassingClock
 from tests.kit.clock import Clock
 from tests.kit.credentials import Changing
+from tests.kit.tokens import KEY
 
 ORIGIN: Final = "https://app.example.test"
-KEY: Final = SigningKey.generate()
 
 
 @dataclass

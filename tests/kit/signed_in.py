@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from clerk_supabase.tokens.claims import Claims, Organization, session_claims
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
+from tests.kit.tokens import KEY
 
-_MINT = Mint(SigningKey.generate())
+_MINT = Mint(KEY)
 
 
 def claims_of(user_id: str, organization: Organization | None = None, **changes: Any) -> Claims:

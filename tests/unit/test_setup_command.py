@@ -10,10 +10,10 @@ import pytest
 from clerk_supabase_cli.operate.setup.setup_checks import Check, Instance, checks, config_toml
 from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.standin.frontend_api import FrontendApi, Mood
-from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.parked import Command
+from tests.kit.tokens import KEY, OTHER_KEY
 
-KEY = SigningKey.generate()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -53,7 +53,7 @@ def test_a_token_without_the_role_says_where_to_switch_it_on(api: FrontendApi) -
 
 
 def test_a_token_signed_by_somebody_else_is_refused(api: FrontendApi) -> None:
-    check = looked(api, Mint(SigningKey.generate(), api.issuer).session("user_ada"))["role"]
+    check = looked(api, Mint(OTHER_KEY, api.issuer).session("user_ada"))["role"]
     assert check.status == "failed"
 
 

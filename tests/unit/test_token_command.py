@@ -18,9 +18,9 @@ from clerk_supabase_cli.operate.setup.token_report import ADVICE
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
+from tests.kit.tokens import KEY, OTHER_KEY
 
 ADA: Final = "user_2Ada"
-KEY: Final = SigningKey.generate()
 MINT: Final = Mint(KEY)
 
 
@@ -118,7 +118,7 @@ def test_there_is_advice_for_every_rejection() -> None:
 
 @pytest.mark.usefixtures("checkout")
 def test_claims_of_a_forged_token_are_shown_but_not_called_good() -> None:
-    forged = SigningKey.generate().sign(MINT.payload(ADA))
+    forged = OTHER_KEY.sign(MINT.payload(ADA))
     done = checked(forged)
     assert done.exit_code == 1
     assert "rejected (signature)" in done.stdout
