@@ -146,7 +146,8 @@ def test_no_command_waits_for_ever_for_a_locked_table_and_each_names_the_session
 ) -> None:
     admin.execute("create table public.users (id integer primary key, clerk_id text unique, email text)")
     write("update = { email = 'mirror.email' }")
-    impatient = Command({"DATABASE_URL": f"{database.url}?options=-c%20lock_timeout%3D50ms"})
+    url = f"{database.url}?options=-c%20lock_timeout%3D50ms"
+    impatient = Command({"DATABASE_URL": url})
     with psycopg.connect(database.url, application_name="nightly") as other:
         other.execute("lock table public.users in access exclusive mode")
         for step in ("inspect --output second.toml", "compare", "link", "switch"):
@@ -157,7 +158,6 @@ def test_no_command_waits_for_ever_for_a_locked_table_and_each_names_the_session
     with psycopg.connect(database.url) as other:
         other.execute("select from public.users for update")
         named = r"lock on a row \(while updating tuple \(0,1\) in relation \"users\"\); run"
-        url = impatient.environment["DATABASE_URL"]
         with pytest.raises(LockedByOthers, match=named), open_database(url) as connection:
             connection.execute("update public.users set email = 'x'")
     with open_database(database.url) as connection:

@@ -136,7 +136,8 @@ def test_a_role_that_clerk_does_not_confirm_costs_one_request_a_minute(app: App,
 
 @pytest.mark.parametrize("verdict", ["banned", "deprovisioned"])
 def test_a_user_who_is_not_let_in_costs_one_request_whatever_organization_is_active(verdict: str, app: App) -> None:
-    app.signs_up(**{verdict: True})
+    verdicts: dict[str, Any] = {verdict: True}
+    app.signs_up(**verdicts)
     app.founds()
     assert [app.post(active=active).status for active in (ADMIN, MEMBER, None)] == [403, 403, 403]
     assert asked(app) == ["/users/user_ada"]
