@@ -110,6 +110,8 @@ def test_a_private_file_is_read_and_listed_by_its_owner_alone(files: Files) -> N
     assert (files.listed("notes", "user_ada"), files.listed("notes", "user_eve")) == (["user_ada"], [])
     own = files.ask("GET", "notes/user_ada/a.txt", "user_ada")
     assert (own.content, own.headers["content-type"]) == (b"secret", "text/plain")
+    # The ports of this machine share their cookies: no file may run as a page.
+    assert own.headers["content-security-policy"] == "sandbox"
     assert files.ask("GET", "authenticated/notes/user_ada/a.txt", "user_eve").json()["statusCode"] == "404"
     assert files.ask("GET", "public/notes/user_ada/a.txt").json()["message"] == "Bucket not found"
 

@@ -64,12 +64,12 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @_port("--port", 4566, "the emulated AWS")
 @_port("--clerk-port", 4567, "the stand-in for Clerk's Backend API")
 @_port("--frontend-port", 4568, "the stand-in for Clerk's Frontend API, which issues session tokens")
-@_port("--supabase-port", 4569, "Supabase's API for the tables of --app")
+@_port("--supabase-port", 4569, "Supabase's API for the tables and files of --app")
 @click.option(
     "--app",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of an app with Next.js: run its supabase/migrations, serve its tables as Supabase does, and write "
-    f"the variables of its pages into its {VARIABLES_FILE} until dev ends.",
+    help="The folder of an app with Next.js: run its supabase/migrations, serve its tables and files as Supabase does, "
+    f"and write the variables of its pages into its {VARIABLES_FILE} until dev ends.",
 )
 @click.option(
     "--database-url",
