@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.standin.frontend.visits import CODE
@@ -76,7 +76,10 @@ class Person:
         self.page.get_by_label("Last name").fill(last)
         self.page.get_by_label("Email address").fill(self.address)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
-        self.page.get_by_role("button", name="Continue", exact=True).click()
+        button = self.page.get_by_role("button", name="Continue", exact=True)
+        # White on white, if a colour of style.css bears the name of a variable of Clerk's.
+        expect(button).not_to_have_css("background-color", "rgba(0, 0, 0, 0)")
+        button.click()
         self.page.get_by_label("Enter verification code").fill(CODE)
         self.page.wait_for_url("**/todos")
 

@@ -82,7 +82,7 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     upload_avatar(ada)
 
     grace.sign_up()
-    expect(grace.page.get_by_text("Nothing is to be done.")).to_be_visible()
+    expect(grace.page.get_by_text("There is no to-do yet.")).to_be_visible()
     grace.page.get_by_role("link", name="People").click()
     grace.page.get_by_role("link", name="Ada Lovelace").first.click()
     expect(grace.page.get_by_role("heading", name="Ada Lovelace")).to_be_visible()

@@ -108,13 +108,27 @@ def test_the_sessions_of_a_banned_user_end(tab: Tab) -> None:
     assert tab.ask("POST", "/v1/client/sign_ins", identifier="ada@example.test").status == 403
 
 
-def test_a_server_of_the_app_gets_a_new_session_token_by_a_redirect_to_this_machine_only(tab: Tab) -> None:
+def test_a_server_of_the_app_gets_a_new_session_token_by_a_redirect(tab: Tab) -> None:
     tab.sign_up()
     answer = tab.ask("GET", f"/v1/client/handshake?redirect_url={APP}/todos")
     assert (answer.status, dict(answer.headers)["location"]) == (307, f"{APP}/todos")
     cookies = jwt.decode(tab.cookies["__clerk_handshake"], options={"verify_signature": False})["handshake"]
     assert any(each.startswith("__session=ey") for each in cookies)
-    assert tab.ask("GET", "/v1/client/handshake?redirect_url=https://evil.test/").status == 422
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.test/",
+        "http://[",
+        f"{APP}/%0d%0aSet-Cookie:%20__session=theirs",
+        f"{APP}/%c4%80",
+        "",
+        "//localhost",
+    ],
+)
+def test_a_redirect_leads_to_this_machine_only_and_carries_no_header_of_a_foreign_page(tab: Tab, address: str) -> None:
+    assert tab.ask("GET", f"/v1/client/handshake?redirect_url={address}").status == 422
 
 
 @pytest.mark.parametrize(

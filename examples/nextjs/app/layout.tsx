@@ -10,13 +10,14 @@ export const metadata: Metadata = {
 }
 
 // Clerk's components take the colours of style.css, light and dark.
+// No colour is called --accent: a button of Clerk has a variable of that name, and would lose its background.
 const appearance = {
   variables: {
     colorBackground: 'var(--surface)',
     colorForeground: 'var(--text)',
     colorMutedForeground: 'var(--muted)',
-    colorPrimary: 'var(--accent)',
-    colorPrimaryForeground: 'var(--on-accent)',
+    colorPrimary: 'var(--brand)',
+    colorPrimaryForeground: 'var(--on-brand)',
     colorNeutral: 'var(--text)',
     colorInput: 'var(--surface)',
     colorInputForeground: 'var(--text)',

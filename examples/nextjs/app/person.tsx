@@ -16,11 +16,12 @@ export function Person({ profile, children }: { profile: Profile; children?: Rea
   )
 }
 
+/** The picture of a person; their initial, while the picture is on its way or cannot be loaded. */
 export function Avatar({ name, url }: { name: string; url: string | null }) {
   return (
     <span className="avatar" aria-hidden>
       {name.slice(0, 1)}
-      {url && <img src={url} alt="" loading="lazy" />}
+      {url && <span style={{ backgroundImage: `url(${JSON.stringify(url)})` }} />}
     </span>
   )
 }

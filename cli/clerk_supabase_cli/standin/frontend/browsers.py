@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import urlsplit
 
-from clerk_supabase_cli.loopback import Headers, may_read
+from clerk_supabase_cli.loopback import Headers, is_origin_of_this_machine, may_read
 from clerk_supabase_cli.standin.frontend.clients import Client
 from clerk_supabase_cli.standin.token_mint import SigningKey
 
@@ -30,6 +30,17 @@ def origin_of(url: str) -> str:
     """The origin of a page."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_page_of_this_machine(url: str) -> bool:
+    """Tells whether a URL leads to this machine, and fits into a header."""
+    # urlsplit() skips line breaks, after which a header of the sender's choice would begin.
+    if not (url.isascii() and url.isprintable()):
+        return False
+    try:
+        return is_origin_of_this_machine(origin_of(url))
+    except ValueError:
+        return False
 
 
 def cookie(header: str, name: str) -> str:

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from clerk_supabase_cli.loopback import is_origin_of_this_machine
 from clerk_supabase_cli.standin.frontend import own, sessions, sign_ins, sign_ups
 from clerk_supabase_cli.standin.frontend.browsers import (
     CLIENT_COOKIE,
     client_cookies,
     cookie,
     handshake_cookie,
+    is_page_of_this_machine,
     may_ask,
     origin_of,
 )
@@ -123,7 +123,7 @@ class Pages:
         """Sends the browser back to its page, with cookies for the app's server."""
         query = dict(parse_qsl(urlsplit(request.target).query))
         back = query.get("redirect_url", "")
-        if not is_origin_of_this_machine(origin_of(back)):
+        if not is_page_of_this_machine(back):
             raise Rejection(422, "form_param_value_invalid", "not an address of this machine", "redirect_url")
         client = self._client(request) or Client()
         visit = Visit(self.people, self.mint, client, origin_of(back), {}, self.lifetime)

@@ -23,6 +23,7 @@ export function TodoList({ initial }: { initial: Todo[] }) {
     event.preventDefault()
     const form = event.currentTarget
     const title = String(new FormData(form).get('title')).trim()
+    if (!title) return setFailure('Write what is to be done.')
     const { data, error } = await supabase.from('todos').insert({ title }).select(COLUMNS).single<Todo>()
     setFailure(error ? 'This was not saved. Try again.' : '')
     if (!data) return
@@ -59,7 +60,7 @@ export function TodoList({ initial }: { initial: Todo[] }) {
       <p className="failure" role="alert">
         {failure}
       </p>
-      {todos.length === 0 && <p className="muted">Nothing is to be done.</p>}
+      {todos.length === 0 && <p className="muted">There is no to-do yet.</p>}
       <ul className="list" aria-live="polite">
         {todos.map((todo) => (
           <li key={todo.id} className="row">
