@@ -22,8 +22,6 @@ from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-import httpx
-
 from clerk_supabase_cli.failure import Failure
 
 BASE_URL: Final = "https://api.supabase.com"
@@ -38,7 +36,6 @@ _STATE: Final = re.compile(r"[A-Z_]{1,30}")
 _ACTIVE: Final = "ACTIVE_"
 _PAUSED: Final = "INACTIVE"
 
-_TIMEOUT: Final = httpx.Timeout(10, connect=5)
 _LARGEST_BODY: Final = 1 << 20
 _ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.5
@@ -92,6 +89,9 @@ class ManagementHttp:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """*patience*: the seconds for all requests together, their retries and pauses. Raises SupabaseFailed."""
+        # Loaded here, because all commands load this module, and few reach Supabase.
+        import httpx  # noqa: PLC0415
+
         if not _TOKEN.fullmatch(token):
             raise TokenNotTaken(
                 f"{ACCESS_TOKEN} is no access token of an account, which begins with sbp_: make one at {_TOKENS_PAGE}"
@@ -100,7 +100,7 @@ class ManagementHttp:
         self._http = httpx.Client(
             base_url=_checked(base_url),
             headers={"authorization": f"Bearer {token}", "accept": "application/json", "accept-encoding": "identity"},
-            timeout=_TIMEOUT,
+            timeout=httpx.Timeout(10, connect=5),
             # Another address must not get the token.
             follow_redirects=False,
         )
@@ -149,6 +149,8 @@ class ManagementHttp:
 
     def _answer(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> _Answer:
         """One answer, whatever its status below 500. Raises _Passing."""
+        import httpx  # noqa: PLC0415 - see __init__
+
         address = f"/v1/projects/{self.ref}{path}"
         try:
             with self._http.stream(method, address, json=body) as answer:
