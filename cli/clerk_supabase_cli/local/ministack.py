@@ -67,6 +67,7 @@ class MiniStack:
         self._access_key = f"local{secrets.token_hex(8)}"
         self._secret_key = secrets.token_hex(20)
         self._session: Any = botocore.session.Session(session_vars=_NO_PROFILE)
+        self._clients: dict[str, Any] = {}
         self._wanted_port = port
         self.port = 0
 
@@ -122,15 +123,17 @@ class MiniStack:
         }
 
     def client(self, service: str) -> Any:
-        """A client of *service*, like boto3's, with the root user's credentials."""
-        return self._session.create_client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self._access_key,
-            aws_secret_access_key=self._secret_key,
-            config=Config(retries={"mode": "standard"}, max_pool_connections=50, proxies={}),
-        )
+        """A client of *service*, like boto3's, with the root user's credentials; the same for all threads."""
+        if service not in self._clients:
+            self._clients[service] = self._session.create_client(
+                service,
+                region_name=REGION,
+                endpoint_url=self.endpoint,
+                aws_access_key_id=self._access_key,
+                aws_secret_access_key=self._secret_key,
+                config=Config(retries={"mode": "standard"}, max_pool_connections=50, proxies={}),
+            )
+        return self._clients[service]
 
     def function_log(self, function: str) -> list[str]:
         """The output and log of *function* (its physical name), oldest first, with START and END lines."""
@@ -154,6 +157,7 @@ class MiniStack:
         # The socket is ours from the first moment: no other process can listen there and receive the secrets.
         with _listening(self._wanted_port) as listening:
             self.port = listening.getsockname()[1]
+            self._clients.clear()
             descriptor = listening.fileno()
             self._process = guard.start(
                 [str(self._python), "-m", "clerk_supabase_cli.local.emulator", str(descriptor)],

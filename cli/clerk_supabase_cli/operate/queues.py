@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
-
-import boto3
-import botocore.loaders
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from clerk_supabase_cli.failure import Failure
 
@@ -31,9 +26,6 @@ OUTPUTS: Final[Mapping[Name, str]] = {
 IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
 """The names of the queues for people."""
 
-_CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
-# botocore's descriptions of the services, shared because their reading is most of the cost of a client.
-_DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
 # SQS reports to CloudWatch once a minute, and CloudWatch shows the report minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
@@ -85,6 +77,8 @@ class Queues:
 
     def _ages(self) -> dict[Name, float]:
         """Ages of the oldest messages in seconds, as far as CloudWatch knows them; SQS itself does not tell."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see _client
+
         now = datetime.now(UTC)
         try:
             answer = client("cloudwatch").get_metric_data(
@@ -108,11 +102,25 @@ def client(service: str) -> Any:
 
 
 def _client(service: str) -> Any:
+    # boto3 takes a quarter of a second to load, and most commands do not reach AWS.
+    import boto3  # noqa: PLC0415
+    import botocore.session  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
     core: Any = botocore.session.Session()
-    core.register_component("data_loader", _DESCRIPTIONS)
+    core.register_component("data_loader", _descriptions())
     # boto3 itself does not read AWS_REGION, unlike every other AWS tool.
     session: Any = boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
-    return session.client(service, config=_CONFIG)
+    config = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
+    return session.client(service, config=config)
+
+
+@functools.cache
+def _descriptions() -> Any:
+    """botocore's descriptions of the services, shared because their reading is most of the cost of a client."""
+    import botocore.loaders  # noqa: PLC0415 - see _client
+
+    return botocore.loaders.create_loader()
 
 
 def _counts(sqs: Any, url: str) -> tuple[int, int, int]:
@@ -134,6 +142,13 @@ def _age_query(name: Name, url: str) -> dict[str, Any]:
 @contextmanager
 def errors_explained() -> Iterator[None]:
     """Raises AwsUnreachable, with advice, for errors of AWS or its client inside the block."""
+    from botocore.exceptions import (  # noqa: PLC0415 - see _client
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        NoRegionError,
+    )
+
     try:
         yield
     except NoCredentialsError as error:

@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-import httpx
-
 from clerk_supabase_cli.failure import Failure
+
+if TYPE_CHECKING:
+    import httpx
 
 BASE_URL: Final = "https://api.supabase.com"
 ACCESS_TOKEN: Final = "SUPABASE_ACCESS_TOKEN"  # noqa: S105 - the name of a variable
@@ -38,7 +39,6 @@ _STATE: Final = re.compile(r"[A-Z_]{1,30}")
 _ACTIVE: Final = "ACTIVE_"
 _PAUSED: Final = "INACTIVE"
 
-_TIMEOUT: Final = httpx.Timeout(10, connect=5)
 _LARGEST_BODY: Final = 1 << 20
 _ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.5
@@ -146,6 +146,8 @@ class ManagementHttp:
 
     def _answer(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> _Answer:
         """One answer, whatever its status below 500. Raises _Passing."""
+        import httpx  # noqa: PLC0415 - see _client()
+
         address = f"/v1/projects/{self.ref}{path}"
         try:
             with self._http.stream(method, address, json=body) as answer:
@@ -200,11 +202,14 @@ class ManagementHttp:
 
 def _client(base_url: str, token: str) -> httpx.Client:
     """A client that sends the token. Raises SupabaseFailed."""
+    # Loaded here, because all commands load this module, and few reach Supabase.
+    import httpx  # noqa: PLC0415
+
     try:
         return httpx.Client(
             base_url=base_url,
             headers={"authorization": f"Bearer {token}", "accept": "application/json", "accept-encoding": "identity"},
-            timeout=_TIMEOUT,
+            timeout=httpx.Timeout(10, connect=5),
             # Another address must not get the token.
             follow_redirects=False,
         )
