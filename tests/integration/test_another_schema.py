@@ -31,8 +31,9 @@ from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.pipeline import Pipeline
 from tests.kit.proxy import CountingProxy
 from tests.kit.reconciling import rig_with
-from tests.kit.sessions import KEY, App, app_of
+from tests.kit.sessions import App, app_of
 from tests.kit.signed_in import claims_of
+from tests.kit.tokens import KEY
 
 IN_CODE = re.compile(r"\bclerk\b(?![-\\])")
 

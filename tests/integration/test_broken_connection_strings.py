@@ -33,10 +33,11 @@ from clerk_supabase_cli.simulator.sqs import record
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
-from tests.integration.test_telemetry import ORIGIN, SIGNING_KEY, Context, World
+from tests.integration.test_telemetry import ORIGIN, Context, World
 from tests.kit.aws import Region
 from tests.kit.databases import Databases
 from tests.kit.reconciling import rig_with
+from tests.kit.tokens import KEY
 
 # Fit for each place in a string, the host too. Any four characters in a row hold a pair that nothing else here prints.
 CANARY = "Q-_K.-V_-W-.G_-7.-Z_-9"
@@ -162,7 +163,7 @@ def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
         rig = undo.enter_context(rig_with(database, 3))
         rig.api.answers.key = "sk_live_standin"
         rig.api.answers.instance_id = "ins_own"
-        frontend = undo.enter_context(FrontendApi(SIGNING_KEY))
+        frontend = undo.enter_context(FrontendApi(KEY))
         yield World(root, region.account(), database, rig, frontend)
 
 
@@ -177,7 +178,7 @@ def event_for(function: str, world: World) -> Any:
     if function == "reconcile":
         return {"mode": "full"}
     if function == "session":
-        token = Mint(SIGNING_KEY, world.frontend.issuer).session("user_1", azp=ORIGIN)
+        token = Mint(KEY, world.frontend.issuer).session("user_1", azp=ORIGIN)
         return {"httpMethod": "POST", "headers": {"authorization": f"Bearer {token}"}, "body": None}
     body = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
     bodies = [json.dumps(body), "unusable"]

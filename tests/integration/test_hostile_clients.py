@@ -39,7 +39,8 @@ from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, ra
 from tests.kit.kinds import OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.reconciling import Queued, Rig, rig_with
-from tests.kit.sessions import KEY, App, app_of
+from tests.kit.sessions import App, app_of
+from tests.kit.tokens import KEY
 
 _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}

@@ -26,7 +26,8 @@ from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, acting_as, at_port, rows, tables, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.proxy import CountingProxy
-from tests.kit.sessions import KEY, App, app_of
+from tests.kit.sessions import App, app_of
+from tests.kit.tokens import KEY
 from tests.kit.webhooks import deleted, membership, organization, user
 
 ADMIN = Organization("org_1", "org-1", "org:admin", ())

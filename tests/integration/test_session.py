@@ -21,8 +21,8 @@ from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, acting_as, rows, tables, value
 from tests.kit.histories import alone, upsert
-from tests.kit.sessions import KEY, ORIGIN, App, app_of, counted
-from tests.kit.tokens import OTHER_KEY
+from tests.kit.sessions import ORIGIN, App, app_of, counted
+from tests.kit.tokens import KEY, OTHER_KEY
 from tests.kit.webhooks import membership
 
 UNREACHABLE = "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"

@@ -14,7 +14,8 @@ from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, rows, tables
 from tests.kit.histories import alone, delete, upsert
-from tests.kit.sessions import KEY, ORIGIN, App, app_of
+from tests.kit.sessions import ORIGIN, App, app_of
+from tests.kit.tokens import KEY
 
 How = Literal["banned", "deleted", "unknown to Clerk"]
 FORBIDDEN: tuple[How, ...] = get_args(How)
