@@ -87,6 +87,7 @@ def test_a_rejected_operation_and_a_missing_dev_are_one_line(instance: Instance,
         typed("user ban user_x")
     assert "Say what changes" in typed(f"user update {ADA}").output
     assert "needs JSON" in typed(f"user update {ADA} --set username=NaN").output
+    assert "--set username: write FIELD=JSON" in typed(f"user update {ADA} --set username").output
     (checkout / ".local" / "dev.json").unlink()
     with pytest.raises(NotRunning, match="`make dev`"):
         typed("list")

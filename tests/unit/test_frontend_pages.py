@@ -81,6 +81,11 @@ def test_no_address_signs_up_twice(tab: Tab) -> None:
     assert (again.status, json.loads(again.body)["errors"][0]["code"]) == (422, "form_identifier_exists")
 
 
+def test_a_short_password_is_rejected(tab: Tab) -> None:
+    short = tab.ask("POST", "/v1/client/sign_ups", email_address="ada@example.test", password="7 chars")
+    assert (short.status, json.loads(short.body)["errors"][0]["code"]) == (422, "form_password_length_too_short")
+
+
 def test_a_ticket_signs_in_once(tab: Tab) -> None:
     user_id = tab.pages.people.instance.create_user(email_address="grace@example.test")["id"]
     ticket = tab.pages.people.new_ticket(user_id)

@@ -401,7 +401,9 @@ def _fields(first_name: str | None, last_name: str | None, fields: tuple[str, ..
     given: dict[str, Any] = {"first_name": first_name, "last_name": last_name}
     found = {name: value for name, value in given.items() if value is not None}
     for field in fields:
-        name, _, value = field.partition("=")
+        name, sign, value = field.partition("=")
+        if not (name and sign):
+            raise click.UsageError(f"--set {field}: write FIELD=JSON, such as --set 'username=\"ada\"'.")
         try:
             # Stricter than Python's decoder, as the stand-in is: no NaN.
             found[name] = msgspec.json.decode(value)

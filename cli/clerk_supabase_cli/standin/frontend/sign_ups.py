@@ -12,6 +12,7 @@ from clerk_supabase_cli.standin.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.samples import Json
 
 _FIELDS: Final = ("email_address", "first_name", "last_name")
+_SHORTEST_PASSWORD: Final = 8
 
 
 def create(visit: Visit) -> Json:
@@ -53,8 +54,12 @@ def _enter(visit: Visit, attempt: Attempt) -> None:
     entered = {name: visit.form[name] for name in _FIELDS if visit.form.get(name)}
     if "email_address" in entered:
         _check_address(visit, entered["email_address"])
+    password = visit.form.get("password")
+    if password and len(password) < _SHORTEST_PASSWORD:
+        message = f"Passwords must be {_SHORTEST_PASSWORD} characters or more."
+        raise Rejection(422, "form_password_length_too_short", message, "password")
     attempt.fields |= entered
-    attempt.password = visit.form.get("password") or attempt.password
+    attempt.password = password or attempt.password
 
 
 def _check_address(visit: Visit, address: str) -> None:

@@ -2,6 +2,7 @@
 
 import { useSupabase } from '@/lib/browser'
 import type { Todo } from '@/lib/supabase'
+import { useRouter } from 'next/navigation'
 import { type FormEvent, useCallback, useState } from 'react'
 import { useLive } from './live'
 
@@ -12,6 +13,7 @@ export function TodoList({ initial }: { initial: Todo[] }) {
   const supabase = useSupabase()
   const [todos, setTodos] = useState(initial)
   const [failure, setFailure] = useState('')
+  const { refresh } = useRouter()
 
   const load = useCallback(async () => {
     const { data } = await supabase.from('todos').select(COLUMNS).order('id').returns<Todo[]>()
@@ -19,13 +21,19 @@ export function TodoList({ initial }: { initial: Todo[] }) {
   }, [supabase])
   useLive(supabase, 'todos', load)
 
+  function tell(error: { code: string } | null) {
+    setFailure(error ? 'This was not saved. Try again.' : '')
+    // The policies say no, or show no such row: the page as the server renders it now tells a banned user why.
+    if (error && ['42501', 'PGRST116'].includes(error.code)) refresh()
+  }
+
   async function add(event: FormEvent<HTMLFormElement>) {
     event.preventDefault()
     const form = event.currentTarget
     const title = String(new FormData(form).get('title')).trim()
     if (!title) return setFailure('Write what is to be done.')
     const { data, error } = await supabase.from('todos').insert({ title }).select(COLUMNS).single<Todo>()
-    setFailure(error ? 'This was not saved. Try again.' : '')
+    tell(error)
     if (!data) return
     setTodos((before) => [...before, data])
     form.reset()
@@ -38,7 +46,7 @@ export function TodoList({ initial }: { initial: Todo[] }) {
       .eq('id', todo.id)
       .select(COLUMNS)
       .single<Todo>()
-    setFailure(error ? 'This was not saved. Try again.' : '')
+    tell(error)
     if (data) setTodos((before) => before.map((each) => (each.id === data.id ? data : each)))
   }
 
