@@ -258,6 +258,13 @@ def test_garbage_is_answered_in_clerks_form_and_changes_nothing(clerk: Clerk, as
     assert clerk.get("/users").json() == []
 
 
+@pytest.mark.parametrize("path", ["/control", "/v1/users"])
+def test_a_body_nested_too_deeply_is_answered_in_clerks_form(clerk: Clerk, path: str) -> None:
+    sent = {"Authorization": f"Bearer {clerk.api.answers.key}"}
+    answer = clerk.http.post(clerk.api.url.replace("/v1", path), content=b"[" * 20_000, headers=sent)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (400, "request_body_invalid")
+
+
 def test_the_api_knows_the_object_of_a_sample_that_another_program_sends(clerk: Clerk, root: Path) -> None:
     for name in sample_names(root):
         event = sample_event(root, name)

@@ -387,7 +387,7 @@ def _is_verified(domain: Json) -> bool:
 def _fields(request: Request) -> Json:
     try:
         fields = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise Rejection(400, "request_body_invalid", "not a JSON object")

@@ -407,6 +407,6 @@ def _fields(first_name: str | None, last_name: str | None, fields: tuple[str, ..
         try:
             # Stricter than Python's decoder, as the stand-in is: no NaN.
             found[name] = msgspec.json.decode(value)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             raise click.UsageError(f'--set {name}=... needs JSON after the sign, such as true or "text".') from None
     return found

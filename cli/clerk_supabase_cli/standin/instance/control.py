@@ -97,7 +97,7 @@ def _read(body: bytes) -> Json:
     try:
         # Stricter than Python's decoder: no NaN, and no half characters, which could not be sent again.
         request = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
         raise Rejection(400, "request_body_invalid", "not a JSON object")
