@@ -189,7 +189,11 @@ private_metadata_option = click.option(
 
 def with_version(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
     """The address of the Backend API with its version. Clerk's own packages read the same variable, without `/v1`."""
-    return url.rstrip("/") + urlsplit(BASE_URL).path if url and not urlsplit(url).path.strip("/") else url
+    try:
+        has_version = bool(urlsplit(url).path.strip("/"))
+    except ValueError:
+        return url  # the first request names the fault
+    return url if not url or has_version else url.rstrip("/") + urlsplit(BASE_URL).path
 
 
 clerk_api_url_option = click.option(
