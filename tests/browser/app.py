@@ -124,6 +124,7 @@ def person(browser: Browser, origin: str, name: str, address: str, *, pictures: 
     """Somebody who opens a browser; at the end, no page has had an error."""
     context: BrowserContext = browser.new_context(base_url=origin)
     context.set_default_timeout(_SECONDS * 1000)
+    expect.set_options(timeout=_SECONDS * 1000)
     # The pictures of made-up people lie on a host that does not exist.
     context.route(
         "https://img.example.test/**", lambda route: route.fulfill(body=_PICTURE, content_type="image/svg+xml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Callable
 
@@ -17,6 +18,14 @@ from tests.browser.app import PASSWORD, Person
 from tests.kit.polling import eventually
 
 SIGN_UPS = 100
+_WIDTH_OF_PICTURE = """
+    address => new Promise(done => {
+        const picture = new Image()
+        picture.onload = () => done(picture.naturalWidth)
+        picture.onerror = () => done(0)
+        picture.src = address
+    })
+"""
 # One pixel.
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -58,8 +67,10 @@ def upload_avatar(someone: Person) -> None:
 
 def expect_avatar(someone: Person) -> None:
     """Waits until the profile page shows an uploaded picture."""
-    picture = someone.page.locator("article img[src*='/public/avatars/']")
-    expect(picture).to_have_js_property("naturalWidth", 1)
+    picture = someone.page.locator("article .avatar span")
+    expect(picture).to_have_attribute("style", re.compile("/public/avatars/"))
+    address = picture.evaluate("each => getComputedStyle(each).backgroundImage.slice(5, -2)")
+    assert someone.page.evaluate(_WIDTH_OF_PICTURE, address) == 1
 
 
 def reload_until(someone: Person, shows: Callable[[], bool]) -> None:
