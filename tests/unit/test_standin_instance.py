@@ -275,6 +275,17 @@ def test_the_api_knows_the_object_of_a_sample_that_another_program_sends(clerk: 
         assert clerk.get(f"/{listed}").json()["total_count"] >= 1
 
 
+def test_a_user_of_a_sample_joins_an_organization(root: Path) -> None:
+    for name in sample_names(root):
+        event = sample_event(root, name)
+        if event["type"] in {"user.created", "user.updated"}:
+            instance = Instance()
+            org = instance.create_organization("Labs", created_by=instance.create_user()["id"])["id"]
+            assert instance.learn(event)
+            joined = instance.add_member(org, event["data"]["id"])["public_user_data"]
+            assert joined["deprovisioned"] is event["data"].get("deprovisioned", False)
+
+
 def test_the_id_of_a_deleted_sample_is_never_used_again(clerk: Clerk, root: Path) -> None:
     for name, status, users in (("user.created", 200, 1), ("user.deleted", 200, 0), ("user.updated", 409, 0)):
         answer = ask(clerk, {"operation": "learn", "arguments": {"event": sample_event(root, name)}})

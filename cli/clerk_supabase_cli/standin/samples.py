@@ -222,8 +222,9 @@ def membership(
             "has_image": member["has_image"],
             "identifier": "someone@example.test",
             "username": member["username"],
-            "banned": member["banned"],
-            "deprovisioned": member["deprovisioned"],
+            # A user of an older event lacks these fields.
+            "banned": member.get("banned", False),
+            "deprovisioned": member.get("deprovisioned", False),
         },
         "created_at": created_at,
         "updated_at": updated_at,
