@@ -117,7 +117,7 @@ def browse(program: str, tmp_path: Path) -> Browse:
             "--disable-sync",
             f"--user-data-dir={tmp_path / 'profile'}",
             f"--host-resolver-rules={rules}",
-            "--virtual-time-budget=60000",
+            "--virtual-time-budget=600000",
             "--dump-dom",
             url,
         ]
