@@ -179,6 +179,17 @@ def require_person(user_id: str | None, addresses: Sequence[str]) -> None:
         )
 
 
+lock_timeout_option = click.option(
+    "--lock-timeout",
+    "lock_seconds",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest wait for a lock, during which other sessions wait, too; retried a few times.",
+)
+
+
 private_metadata_option = click.option(
     "--keep-private-metadata",
     is_flag=True,

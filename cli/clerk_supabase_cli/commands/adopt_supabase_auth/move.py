@@ -12,7 +12,7 @@ from clerk_supabase_cli.adopt.supabase_auth.plan import WithoutOwner
 from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, not_moved_by_keys, remaining
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.options import database_url_option, json_option, lock_timeout_option
 from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 
@@ -40,15 +40,7 @@ class SomeNotMoved(Failure):
     help="For rows of users who are not in Clerk: stop their table, empty the column, or keep the uuid as text, which "
     "is the id of nobody.",
 )
-@click.option(
-    "--lock-timeout",
-    "lock_seconds",
-    type=click.FloatRange(0.1, 60),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest wait for a lock, during which other sessions wait, too; retried a few times.",
-)
+@lock_timeout_option
 @database_url_option
 @json_option
 def move_command(

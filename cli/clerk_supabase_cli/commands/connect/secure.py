@@ -15,7 +15,7 @@ import psycopg
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.locking import in_turns
-from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.options import database_url_option, json_option, lock_timeout_option
 from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 Owner = Literal["user", "organization", "user-or-organization"]
@@ -146,15 +146,7 @@ class Secured:
 )
 @click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @click.option("--dry-run", is_flag=True, help="Only print the SQL and the findings; locks the table for that moment.")
-@click.option(
-    "--lock-timeout",
-    "lock_seconds",
-    type=click.FloatRange(0.1, 60),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest time to block other sessions; retried a few times.",
-)
+@lock_timeout_option
 @database_url_option
 @json_option
 def secure_command(
