@@ -13,8 +13,8 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.failure import Failure
 
-PLACEHOLDER: Final = "TODO"
-"""First word of an expression that `adopt inspect` leaves to a person."""
+PLACEHOLDER: Final = "TODO"  # a word of adopt.toml: `adopt inspect` leaves this expression to the user
+"""First word of an expression that is still to be written."""
 
 KINDS_BY_NAME: Final[abc.Mapping[str, Kind]] = {facts.table: kind for kind, facts in FACTS.items()}
 """Kinds by the names of the mirror's tables, as adopt.toml spells the tables: without the schema."""
