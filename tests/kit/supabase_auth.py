@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 
 from psycopg import sql
 
-from tests.kit.databases import Connection, Database
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, rows
+from tests.kit.histories import alone, upsert
 from tests.kit.parked import Command
 
 ADA, BOB, EVE, MAX, SUE = (f"0000000{number}-0000-4000-8000-00000000abcd" for number in range(1, 6))
@@ -140,3 +142,21 @@ def app_of_three(database: Database, admin: Connection) -> Command:
     admin.execute("delete from public.profiles where id = %s", [EVE])
     admin.execute("insert into public.audit (actor, row_id) values (%s, gen_random_uuid())", [BOB])
     return Command({"DATABASE_URL": database.url})
+
+
+def link(command: Command, store: Store) -> None:
+    """Writes the pairs of Ada and Bob, whom Clerk has imported and the mirror knows."""
+    store.apply(alone(upsert("user_ada", external_id=ADA), upsert("user_bob", external_id=BOB.upper())))
+    command.run("adopt", "supabase-auth", "link", "--write")
+
+
+def protection(admin: Connection) -> list[tuple[Any, ...]]:
+    """Everything that decides who sees a row, but for the expressions."""
+    return rows(
+        admin,
+        """
+        select c.relname, c.relrowsecurity, c.relacl::text, c.reloptions::text, p.polname, p.polcmd, p.polroles::text
+        from pg_class as c left join pg_policy as p on p.polrelid = c.oid
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v') order by 1, 5
+        """,
+    )
