@@ -410,6 +410,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Of two sessions that secure a bucket at once, the second finds the policies of the first.
+    perform pg_advisory_xact_lock(hashtextextended('clerk_sync.secure_bucket', 0));
     perform clerk_sync.check_request_to_secure_bucket(
         bucket, owned_by, read_by, write_roles, delete_roles, replace_policies
     );

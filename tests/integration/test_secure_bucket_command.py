@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase_cli.operate.uninstall.run import look
-from tests.kit.databases import Connection, Database, acting_as, rows
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.doctoring import Doctor
+from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
+from tests.kit.polling import eventually
 
 # The parts of Storage's schema that matter for a policy.
 _STORAGE = """
@@ -108,3 +110,19 @@ def test_without_storage_or_without_migrations_the_command_says_so(database: Dat
     for url, said in ((database.url, "no table storage.objects"), (new_database, "run: clerk-supabase migrate")):
         failed = Command({"DATABASE_URL": url}).run("secure-bucket", "private", "user", status=1)
         assert said in str(failed.exception)
+
+
+def test_of_two_sessions_that_secure_a_bucket_at_once_the_policies_of_the_last_stay(
+    database: Database, admin: Connection
+) -> None:
+    admin.execute(_STORAGE)
+    with database.connect() as first, database.connect() as second:
+        with first.transaction():
+            first.execute("select clerk_sync.secure_bucket('private', 'user')")
+            securing = started(
+                lambda: second.execute("select clerk_sync.secure_bucket('private', 'user', read_by => 'signed-in')")
+            )
+            eventually(lambda: waiting(admin), bool)
+        securing.join()
+    assert len(policies(admin)) == 4
+    assert value(admin, "select clerk_sync.present_bucket('private')").endswith("read by signed-in.")

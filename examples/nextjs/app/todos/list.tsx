@@ -21,8 +21,8 @@ export function TodoList({ initial }: { initial: Todo[] }) {
   }, [supabase])
   useLive(supabase, 'todos', load)
 
-  function tell(error: { code: string } | null) {
-    setFailure(error ? 'This was not saved. Try again.' : '')
+  function tell(error: { code: string } | null, words = 'This was not saved. Try again.') {
+    setFailure(error ? words : '')
     // The policies say no, or show no such row: the page as the server renders it now tells a banned user why.
     if (error && ['42501', 'PGRST116'].includes(error.code)) refresh()
   }
@@ -51,8 +51,9 @@ export function TodoList({ initial }: { initial: Todo[] }) {
   }
 
   async function remove(todo: Todo) {
-    const { error } = await supabase.from('todos').delete().eq('id', todo.id)
-    setFailure(error ? 'This was not deleted. Try again.' : '')
+    // With the deleted row asked for: a delete that the policies allow nobody to make is no error, and deletes nothing.
+    const { error } = await supabase.from('todos').delete().eq('id', todo.id).select('id').single()
+    tell(error, 'This was not deleted. Try again.')
     if (!error) setTodos((before) => before.filter((each) => each.id !== todo.id))
   }
 
