@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 import psycopg
 from playwright.sync_api import expect
+from psycopg import sql
 
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.frontend.visits import CODE
@@ -45,11 +46,11 @@ def known(stack: LocalStack, someone: Person) -> str:
     return str(user["id"])
 
 
-def is_banned(stack: LocalStack, user_id: str) -> bool:
-    """Tells whether the webhook about a ban has been applied."""
-    with psycopg.connect(stack.database_url) as database:
-        found = database.execute("select banned from clerk.users where clerk_id = %s", [user_id]).fetchone()
-    return found == (True,)
+def wait_until(stack: LocalStack, user_id: str, verdict: str) -> None:
+    """Returns once the webhook about a verdict, such as a ban, has been applied."""
+    query = sql.SQL("select {} from clerk.users where clerk_id = %s").format(sql.Identifier(verdict))
+    with psycopg.connect(stack.database_url, autocommit=True) as database:
+        eventually(lambda: database.execute(query, [user_id]).fetchone(), lambda found: found == (True,))
 
 
 def upload_avatar(someone: Person) -> None:
@@ -140,7 +141,7 @@ def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack,
     # Clerk ends the session too, which its script notices while a page is open: this browser was closed.
     grace.page.goto("about:blank")
     stack.instance.ban_user(user_id)
-    eventually(lambda: is_banned(stack, user_id), bool)
+    wait_until(stack, user_id, "banned")
 
     grace.open("/todos")
     expect(grace.page.get_by_role("heading", name="You have no access")).to_be_visible()

@@ -260,8 +260,9 @@ def _notes(connection: Connection, schemas: Sequence[str], ours: Ours) -> Iterat
         if name != SCHEMA:
             yield (
                 f"Supabase's API answers nothing while {name} is missing but exposed: with SUPABASE_ACCESS_TOKEN and a "
-                f"connection string from Supabase this command takes {name} out of the exposed schemas; otherwise do it "
-                "first: Integrations, Data API, Settings. Clerk stays a third-party provider: remove it under Authentication, Sign In / Providers"
+                f"connection string from Supabase this command takes {name} out of the exposed schemas; otherwise do "
+                "it first: Integrations, Data API, Settings. Clerk stays a third-party provider: remove it under "
+                "Authentication, Sign In / Providers"
             )
     for (function,) in connection.execute(_MENTIONS, {"schemas": list(schemas)}):
         yield f"the function {function} may name an object that is removed: look at its text"
