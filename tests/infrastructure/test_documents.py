@@ -32,8 +32,8 @@ from tests.kit.documents import (
 )
 
 # Too plain to be wrong.
-PLAIN = {"cp", "git", "mkdir"}
-PROGRAMS = {OURS, "aws", "clerk", "make", "psql", "python3", "sam", "supabase", "uv"}
+PLAIN = {"cd", "cp", "git", "mkdir"}
+PROGRAMS = {OURS, "aws", "clerk", "make", "npm", "psql", "python3", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
 # Operations and options of the AWS CLI that the services do not have.
@@ -50,6 +50,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 DONE_FOR_REAL = {
     "clerk-supabase clerk list": "test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again",
     "clerk-supabase clerk play": "test_after_a_play_with_faults_a_comparison_repairs_all",
+    "clerk-supabase clerk user ban": "test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next",
     "clerk-supabase clerk user create": "test_a_lost_webhook_is_found_and_repaired",
     "clerk-supabase adopt compare": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt inspect": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
@@ -125,6 +126,8 @@ ONLY_HELD = {
     "make lock": "asks the package index; what it wrote is checked by `make check`",
     "make mutate": "takes half a minute for ten mutants; tests/unit/test_mutate.py tests what it does",
     "make simulate": "as long as one likes; the command it calls is tested",
+    "npm ci": "installs what package-lock.json pins; tests/browser builds and serves these pages",
+    "npm run": "serves the pages to their developer; tests/browser builds and serves them",
     "uv": "may download a Python; the command exists",
 }
 # The test of each block that is no shell text, by document and heading. A block without a language is output.

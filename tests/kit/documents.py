@@ -46,9 +46,9 @@ class Command:
 
 
 def documents() -> list[Path]:
-    """README.md, CONTRIBUTING.md, SECURITY.md, and the files of docs."""
+    """README.md, CONTRIBUTING.md, SECURITY.md, the files of docs, and the README of the example."""
     root = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
-    return [*root, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*root, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "nextjs" / "README.md"]
 
 
 def name_of(document: Path) -> str:
