@@ -116,11 +116,20 @@ class Osv(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/querybatch":
+            bad = {"package": {"name": "next", "ecosystem": "npm"}, "version": "15.2.2"}
+            self._answer(
+                {"results": [{"vulns": [{"id": "GHSA-f82v"}]} if each == bad else {} for each in asked["queries"]]}
+            )
+            return
         hit = asked["package"] == {"name": "urllib3", "ecosystem": "PyPI"} and (
             Version("1.25.4") <= Version(asked["version"]) < Version("1.26.5")
         )
-        body = json.dumps({"vulns": [ADVISORY]} if hit else {}).encode()
-        self.send_response(200 if self.path == "/v1/query" else 403)
+        self._answer({"vulns": [ADVISORY]} if hit else {}, 200 if self.path == "/v1/query" else 403)
+
+    def _answer(self, answer: object, status: int = 200) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -154,6 +163,15 @@ def test_a_pin_with_a_known_vulnerability_fails_and_names_the_version_that_fixes
     result = audited("--osv-url", f"{osv}/v1/query", str(pins))
     assert result.exit_code == 1
     assert "urllib3 1.26.4: CVE-2021-33503 GHSA-q2q7-5pp4-w6pg, fixed in 1.26.5" in result.output
+
+
+def test_a_package_of_npm_with_a_known_vulnerability_fails_wherever_it_lies(osv: str, tmp_path: Path) -> None:
+    lock = tmp_path / "package-lock.json"
+    versions = {"node_modules/react": "19.3.1", "node_modules/@a/b/node_modules/next": "15.2.2"}
+    packages = {path: {"version": version} for path, version in versions.items()}
+    lock.write_text(json.dumps({"packages": {"": {"name": "app"}, **packages}}), encoding="utf-8")
+    result = audited("--osv-url", f"{osv}/v1/query", str(lock))
+    assert (result.exit_code, "next 15.2.2: GHSA-f82v" in result.output, "react" in result.output) == (1, True, False)
 
 
 def test_without_a_network_the_audit_says_loudly_that_nothing_was_checked() -> None:
