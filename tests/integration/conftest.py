@@ -13,6 +13,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS, EmbeddedPostgres
 from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, api_with, reader
 from tests.kit.databases import Connection, Database, Databases
@@ -20,7 +21,9 @@ from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.pipeline import Pipeline
 from tests.kit.servers import ON_EVERY_VERSION, Server
+from tests.kit.sessions import App, app_of
 from tests.kit.supabase import PROJECTS, Supabase
+from tests.kit.tokens import KEY
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -146,6 +149,26 @@ def ours(api: ClerkApi) -> Iterator[Reader]:
 def clerk(ours: Reader) -> Clerk:
     """A reader of the instance, for at most an hour."""
     return ours.clerk(seconds=3_600)
+
+
+@pytest.fixture
+def frontend() -> Iterator[FrontendApi]:
+    """Clerk's Frontend API, with the key that signs the tokens of tests."""
+    with FrontendApi(KEY) as frontend:
+        yield frontend
+
+
+@pytest.fixture
+def empty_api() -> Iterator[ClerkApi]:
+    """An instance without users."""
+    with api_with() as api:
+        yield api
+
+
+@pytest.fixture
+def app(frontend: FrontendApi, empty_api: ClerkApi, database: Database) -> Iterator[App]:
+    """An app whose users sign in."""
+    yield from app_of(frontend, empty_api, database.session_url)
 
 
 @pytest.fixture

@@ -28,19 +28,15 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.operate.explain import timeline
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.backend_api import ClerkApi
-from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.samples import Json
 from tests.kit.aws import Account
-from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, Databases, outcomes, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
 from tests.kit.kinds import OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.reconciling import Queued, Rig, rig_with
-from tests.kit.sessions import App, app_of
-from tests.kit.tokens import KEY
+from tests.kit.sessions import App
 
 _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
@@ -428,18 +424,6 @@ def test_an_index_of_the_app_prevents_no_ban_and_each_run_says_that_the_row_diff
 
 
 # By session
-
-
-@pytest.fixture
-def clerk() -> Iterator[ClerkApi]:
-    with api_with() as clerk:
-        yield clerk
-
-
-@pytest.fixture
-def app(clerk: ClerkApi, database: Database) -> Iterator[App]:
-    with FrontendApi(KEY) as frontend:
-        yield from app_of(frontend, clerk, database.session_url)
 
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)

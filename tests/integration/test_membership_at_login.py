@@ -22,7 +22,6 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
-from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, acting_as, at_port, rows, tables, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.proxy import CountingProxy
@@ -37,27 +36,10 @@ ROLES = "select role from clerk.organization_memberships where deleted_at is nul
 MEMBERSHIPS = "/organizations/org_1/memberships"
 
 
-@pytest.fixture
-def frontend() -> Iterator[FrontendApi]:
-    with FrontendApi(KEY) as frontend:
-        yield frontend
-
-
-@pytest.fixture
-def clerk() -> Iterator[ClerkApi]:
-    with api_with() as clerk:
-        yield clerk
-
-
-@pytest.fixture
-def app(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> Iterator[App]:
-    yield from app_of(frontend, clerk, database.session_url)
-
-
 @contextmanager
-def running(frontend: FrontendApi, clerk: ClerkApi, url: str) -> Iterator[App]:
+def running(frontend: FrontendApi, empty_api: ClerkApi, url: str) -> Iterator[App]:
     """Another environment of the function."""
-    yield from app_of(frontend, clerk, url)
+    yield from app_of(frontend, empty_api, url)
 
 
 def asked(app: App) -> list[str]:
@@ -91,11 +73,11 @@ def test_the_admin_of_an_organization_made_a_second_ago_can_write(app: App, admi
 
 
 def test_rows_that_are_there_cost_no_request_and_no_round_trip_more(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database, store: Store
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database, store: Store
 ) -> None:
     known(store, membership(at=1, user_id="user_ada", role="org:admin"))
     with CountingProxy(database.server.port) as proxy:
-        for app in app_of(frontend, clerk, at_port(database.session_url, proxy.port)):
+        for app in app_of(frontend, empty_api, at_port(database.session_url, proxy.port)):
             costs: list[int] = []
             for active in (None, None, ADMIN, None, ADMIN):
                 before = proxy.round_trips
@@ -145,9 +127,9 @@ def test_a_user_who_is_not_let_in_costs_one_request_whatever_organization_is_act
 
 
 def test_private_metadata_of_all_three_is_kept_where_it_is_wanted(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database, admin: Connection
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database, admin: Connection
 ) -> None:
-    for app in app_of(frontend, clerk, database.session_url, keep_private_metadata=True):
+    for app in app_of(frontend, empty_api, database.session_url, keep_private_metadata=True):
         app.signs_up()
         app.founds()
         app.post(active=ADMIN)
@@ -328,7 +310,7 @@ def test_an_id_that_clerk_cannot_have_made_is_no_organization(app: App, store: S
 
 
 def test_many_sign_ins_at_once_for_a_new_organization_all_get_in(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = [f"user_{number}" for number in range(24)]
     standings: list[str] = []
@@ -340,7 +322,7 @@ def test_many_sign_ins_at_once_for_a_new_organization_all_get_in(
     monkeypatch.setattr("clerk_supabase.first_login.CLERK_SECONDS", 60.0)
     url = f"{database.session_url}&options=-c%20lock_timeout%3D60s%20-c%20statement_timeout%3D60s"
     with ExitStack() as stack:
-        apps = [stack.enter_context(running(frontend, clerk, url)) for _ in range(4)]
+        apps = [stack.enter_context(running(frontend, empty_api, url)) for _ in range(4)]
         for user_id in users:
             apps[0].signs_up(user_id)
             apps[0].founds("org:member", user_id)
@@ -350,7 +332,7 @@ def test_many_sign_ins_at_once_for_a_new_organization_all_get_in(
         for thread in threads:
             thread.join()
     assert standings == ["present"] * len(users)
-    assert len(clerk.requests) == 3 * len(users)
+    assert len(empty_api.requests) == 3 * len(users)
     assert value(admin, "select count(*) from clerk.organization_memberships") == len(users)
 
 

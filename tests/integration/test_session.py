@@ -18,7 +18,6 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
-from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, acting_as, rows, tables, value
 from tests.kit.histories import alone, upsert
 from tests.kit.sessions import ORIGIN, App, app_of, counted
@@ -27,23 +26,6 @@ from tests.kit.webhooks import membership
 
 UNREACHABLE = "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"
 ROW = "select first_name, email from clerk.users where clerk_id = 'user_ada'"
-
-
-@pytest.fixture
-def frontend() -> Iterator[FrontendApi]:
-    with FrontendApi(KEY) as frontend:
-        yield frontend
-
-
-@pytest.fixture
-def clerk() -> Iterator[ClerkApi]:
-    with api_with() as clerk:
-        yield clerk
-
-
-@pytest.fixture
-def app(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> Iterator[App]:
-    yield from app_of(frontend, clerk, database.session_url)
 
 
 # The row
@@ -111,9 +93,9 @@ def test_a_newer_webhook_wins_over_what_the_request_read(app: App, store: Store)
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_private_metadata_is_kept_only_where_it_is_wanted(
-    keep: bool, frontend: FrontendApi, clerk: ClerkApi, database: Database, admin: Connection
+    keep: bool, frontend: FrontendApi, empty_api: ClerkApi, database: Database, admin: Connection
 ) -> None:
-    for app in app_of(frontend, clerk, database.session_url, keep_private_metadata=keep):
+    for app in app_of(frontend, empty_api, database.session_url, keep_private_metadata=keep):
         app.signs_up(private_metadata={"note": "x"})
         app.post()
     assert len(rows(admin, "select * from clerk_sync.private_metadata")) == keep
@@ -161,9 +143,9 @@ def test_users_get_in_whatever_is_done_to_the_functions_of_the_schema_clerk(
 
 
 def test_nobody_waits_for_a_clerk_that_does_not_answer(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database
 ) -> None:
-    for app in app_of(frontend, clerk, database.session_url, waits=True):
+    for app in app_of(frontend, empty_api, database.session_url, waits=True):
         app.clerk.faults.add(Fault(wire="hang"), times=99)
         began = time.monotonic()
         assert app.post().status == 202
@@ -186,9 +168,9 @@ def test_every_event_overrides_a_stub(app: App, store: Store, admin: Connection)
 
 
 def test_a_secret_key_that_is_rejected_is_an_operators_matter_and_not_the_users(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database, log: io.StringIO
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database, log: io.StringIO
 ) -> None:
-    for app in app_of(frontend, clerk, database.session_url, key="sk_test_wrong"):
+    for app in app_of(frontend, empty_api, database.session_url, key="sk_test_wrong"):
         app.signs_up()
         assert app.post().status == 202
     assert "secret key" in log.getvalue()
@@ -250,18 +232,18 @@ def test_while_the_keys_are_unavailable_the_answer_is_503(app: App) -> None:
 
 
 def test_without_a_database_the_answer_is_try_again_and_clerk_is_not_asked(
-    frontend: FrontendApi, clerk: ClerkApi
+    frontend: FrontendApi, empty_api: ClerkApi
 ) -> None:
-    for app in app_of(frontend, clerk, UNREACHABLE):
+    for app in app_of(frontend, empty_api, UNREACHABLE):
         app.signs_up()
         assert app.post().status == 503
         assert app.calls == 0
 
 
 def test_with_a_broken_connection_string_the_answer_is_try_again_and_no_outage_is_counted(
-    frontend: FrontendApi, clerk: ClerkApi
+    frontend: FrontendApi, empty_api: ClerkApi
 ) -> None:
-    for app in app_of(frontend, clerk, "postgresql://clerk_sync_session:S3cret%Pw@host/postgres"):
+    for app in app_of(frontend, empty_api, "postgresql://clerk_sync_session:S3cret%Pw@host/postgres"):
         app.signs_up()
         assert app.post().status == 503
     assert (counted("SetUpWrong"), counted("Unavailable")) == (1, 0)
@@ -294,9 +276,9 @@ def test_a_preflight_is_answered_without_a_token(app: App) -> None:
 
 
 def test_without_origins_the_report_does_not_mention_them(
-    frontend: FrontendApi, clerk: ClerkApi, database: Database
+    frontend: FrontendApi, empty_api: ClerkApi, database: Database
 ) -> None:
-    for app in app_of(frontend, clerk, database.session_url, allowed_origins=()):
+    for app in app_of(frontend, empty_api, database.session_url, allowed_origins=()):
         app.signs_up()
         assert not [name for name in app.post().headers if name.startswith("access-control")]
         assert app.ask("OPTIONS", {"Origin": ORIGIN}) == Answer(204, "")

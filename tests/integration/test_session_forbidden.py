@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import pytest
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin.faults import Fault, answering
-from clerk_supabase_cli.standin.frontend_api import FrontendApi
-from tests.kit.clerk import api_with
-from tests.kit.databases import Connection, Database, rows, tables
+from tests.kit.databases import Connection, rows, tables
 from tests.kit.histories import alone, delete, upsert
-from tests.kit.sessions import ORIGIN, App, app_of
-from tests.kit.tokens import KEY
+from tests.kit.sessions import ORIGIN, App
 
 How = Literal["banned", "deleted", "unknown to Clerk"]
 FORBIDDEN: tuple[How, ...] = get_args(How)
 UNREACHABLE = "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"
-
-
-@pytest.fixture
-def app(database: Database) -> Iterator[App]:
-    with FrontendApi(KEY) as frontend, api_with() as clerk:
-        yield from app_of(frontend, clerk, database.session_url)
 
 
 # Forbidden users
