@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws import lean_client as aws
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest

@@ -354,6 +354,8 @@ def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
     loaded = modules_loaded_by("ingest", root)
     assert "clerk_supabase.ingest" in loaded
     assert not loaded & {"pydantic", "psycopg", "clerk_supabase.postgres.store", "clerk_supabase.model.changes"}
+    # Boto3 would double the cold start. Powertools loads botocore's empty first module alone.
+    assert not loaded & {"boto3", "botocore.exceptions", "botocore.session", "urllib3"}
 
 
 def modules_loaded_by(function: str, root: Path) -> set[str]:

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from clerk_supabase.aws.failures import failures
 from clerk_supabase.errors import ClerkSupabaseError, EventTooLarge, QueueUnavailable
 from clerk_supabase.model.envelope import REASON_CLASSES, Envelope, ParkedEvent, ReasonClass, storable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, SendMessageBatchRequestEntryTypeDef
+
+    from clerk_supabase.aws.lean_client import LeanClient
 
 # SQS takes 1 MiB (1,048,576 bytes) with all attributes. A message of ingest must still fit when retry adds the count of
 # its attempts and sync a reason, so that no accepted event is too large later on.
@@ -52,7 +53,7 @@ class Message:
 class Queue:
     """An SQS queue to send to."""
 
-    def __init__(self, client: SQSClient, url: str) -> None:
+    def __init__(self, client: SQSClient | LeanClient, url: str) -> None:
         self._client = client
         self._url = url
 
@@ -88,19 +89,19 @@ class Queue:
             )
         unreachable: QueueUnavailable | None = None
         for batch in _batches(entries):
-            failures: dict[str, ClerkSupabaseError] = {}
+            not_taken: dict[str, ClerkSupabaseError] = {}
             if unreachable is None:
                 try:
                     answer = self._client.send_message_batch(QueueUrl=self._url, Entries=batch)
-                except (BotoCoreError, ClientError) as error:
+                except failures() as error:
                     unreachable = QueueUnavailable(f"SQS did not take the messages: {error}")
                 else:
-                    failures = {
+                    not_taken = {
                         each["Id"]: QueueUnavailable(f"SQS did not take the message: {each['Code']}")
                         for each in answer.get("Failed", [])
                     }
             for entry in batch:
-                answers[int(entry["Id"])] = unreachable or failures.get(entry["Id"])
+                answers[int(entry["Id"])] = unreachable or not_taken.get(entry["Id"])
         return answers
 
     def park(self, event: ParkedEvent) -> None:
@@ -124,7 +125,7 @@ class Queue:
             self._client.send_message(
                 QueueUrl=self._url, MessageBody=body, MessageAttributes=attributes, DelaySeconds=delay_seconds
             )
-        except (BotoCoreError, ClientError) as error:
+        except failures() as error:
             raise QueueUnavailable(f"SQS did not take the message: {error}") from error
 
 

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from clerk_supabase.aws.failures import code_of, failures
 from clerk_supabase.errors import SecretUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+    from clerk_supabase.aws.lean_client import LeanClient
 
 MAX_AGE_SECONDS = 300.0
 RECHECK_SECONDS = 60.0
@@ -23,7 +24,9 @@ RETRY_SECONDS = 4.0
 class Secret:
     """A secret. A rotated value is found without a deploy, and no sender can cause a flood of requests."""
 
-    def __init__(self, client: SecretsManagerClient, arn: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: SecretsManagerClient | LeanClient, arn: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._arn = arn
         self._clock = clock
@@ -78,10 +81,10 @@ class Secret:
 
     def _fetch(self) -> str:
         try:
-            value = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
-        except self._client.exceptions.ResourceNotFoundException as error:
-            raise self._empty() from error
-        except (BotoCoreError, ClientError, KeyError) as error:
+            value = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")
+        except failures() as error:
+            if code_of(error) == "ResourceNotFoundException":
+                raise self._empty() from error
             raise SecretUnavailable(f"{self.source} could not be read: {error}") from error
         if not value.strip():
             raise self._empty()
