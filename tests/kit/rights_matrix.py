@@ -137,7 +137,7 @@ def _table(found: Mapping[str, Mapping[str, str]]) -> str:
 
 
 class Rights:
-    """The answers of Postgres about the rights of each role. One question is about all objects, as there are hundreds."""
+    """The answers of Postgres about the rights of each role. One question is about all objects of a kind."""
 
     def __init__(self, owner: Connection) -> None:
         self.owner = owner
