@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,18 +39,17 @@ def test_an_entry_says_what_it_means_what_to_look_at_what_to_type_and_when_it_is
     assert "```sh" in entries()[alarm]
 
 
-def texts_of_the_layer() -> Iterator[str]:
-    """Every text in the code of functions and commands; of a text with holes the parts between the holes."""
-    for file in (ROOT / "layers/shared/clerk_supabase").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+@pytest.fixture(scope="module")
+def texts_of_the_layer() -> list[str]:
+    """Every text in the code of the layer; of a text with holes the parts between the holes."""
+    files = (ROOT / "layers/shared/clerk_supabase").rglob("*.py")
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_a_reason_that_is_explained_is_one_that_a_run_can_print(reason: str) -> None:
+def test_a_reason_that_is_explained_is_one_that_a_run_can_print(reason: str, texts_of_the_layer: list[str]) -> None:
     # "..." stands for a hole, and what is shorter for what was filled in.
     parts = [part for each in reason.split("...") if len(part := each.strip()) > 4]
-    texts = list(texts_of_the_layer())
     assert parts
-    assert [part for part in parts if not any(part in text for text in texts)] == []
+    assert [part for part in parts if not any(part in text for text in texts_of_the_layer)] == []

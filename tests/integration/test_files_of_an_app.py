@@ -15,9 +15,10 @@ from clerk_supabase_cli.local.app.storage.api import Storage
 from clerk_supabase_cli.local.app.storage.callers import Callers
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.databases import Connection, Database, rows
+from tests.kit.tokens import KEY
 
 PICTURE = b"\x89PNG\r\n\x1a\n--\r\n\x00\xff\r\n"
-MINT = Mint(SigningKey.generate())
+MINT = Mint(KEY)
 
 
 @dataclass

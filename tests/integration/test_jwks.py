@@ -21,10 +21,11 @@ from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.clock import Clock
 from tests.kit.polling import eventually
 from tests.kit.tls import Authority, TlsTerminator
+from tests.kit.tokens import KEY, OTHER_KEY
 
 ADA = "user_2Ada"
-OLD = SigningKey.generate("ins_2One")
-NEW = SigningKey.generate("ins_2New")
+OLD = SigningKey(KEY.private, "ins_2One")
+NEW = SigningKey(OTHER_KEY.private, "ins_2New")
 SAME_NAME = SigningKey(NEW.private, OLD.kid)
 
 

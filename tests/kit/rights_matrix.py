@@ -6,10 +6,10 @@ The objects are read from the catalogue; the words of a verdict are the words of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,7 @@ from tests.kit.kinds import is_made_for_the_app
 NOTHING: Final = "-"
 SCHEMAS: Final = ("clerk", "clerk_sync")
 _OTHER_RIGHTS: Final = ("truncate", "references", "trigger")
+_RIGHTS_ON_SEQUENCES: Final = ("usage", "select", "update")
 _NOBODY: Final = "clerk_sync_test_nobody"
 _LABS: Final = "org_labs"
 
@@ -135,17 +136,56 @@ def _table(found: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines).strip()
 
 
+class Rights:
+    """The answers of Postgres about the rights of each role. One question is about all objects of a kind."""
+
+    def __init__(self, owner: Connection) -> None:
+        self.owner = owner
+        self._answers: dict[tuple[str, str, str, str], bool] = {}
+
+    def ask(self, question: LiteralString, names: Sequence[str], *rights: str) -> None:
+        """Asks about these rights of each role on each of these objects."""
+        query: LiteralString = f"""
+            select r, n, p, {question}(r::name, n, p)
+            from unnest(%s::text[]) as r cross join unnest(%s::text[]) as n cross join unnest(%s::text[]) as p
+        """  # noqa: S608 - the name of a function of Postgres
+        roles = {identity.role for identity in IDENTITIES.values()}
+        for *asked, answer in rows(self.owner, query, list(roles), list(names), list(rights)):
+            self._answers[question, asked[0], asked[1], asked[2]] = answer
+
+    def has(self, question: LiteralString, identity: Identity, name: str, right: str) -> bool:
+        """Tells whether the identity has a right. Fails where nobody asked."""
+        return self._answers[question, identity.role, name, right]
+
+    def held(self, question: LiteralString, identity: Identity, name: str, *rights: str) -> str:
+        """The rights among these that the identity has."""
+        return ", ".join(right for right in rights if self.has(question, identity, name, right))
+
+
 def verdicts(owner: Connection) -> dict[str, dict[str, dict[str, str]]]:
     """The verdict of each identity, by section of docs/rights.md and object."""
+    # Without a search path every name is written out.
+    owner.execute("set search_path = ''")
+    rights = Rights(owner)
+    names = {query: _names(owner, query) for query in (_SCHEMAS, _RELATIONS, _SEQUENCES, _FUNCTIONS, _TYPES)}
+    rights.ask("has_schema_privilege", names[_SCHEMAS], "usage", "create")
+    rights.ask("has_any_column_privilege", names[_RELATIONS], "select", "insert", "update")
+    rights.ask("has_table_privilege", names[_RELATIONS], "insert", "delete", *_OTHER_RIGHTS)
+    rights.ask("has_sequence_privilege", names[_SEQUENCES], *_RIGHTS_ON_SEQUENCES)
+    rights.ask("has_function_privilege", names[_FUNCTIONS], "execute")
+    rights.ask("has_type_privilege", names[_TYPES], "usage")
+    rights.ask("pg_has_role", _ROLES, "usage", "member")
+
+    def each(names: Sequence[str], verdict: Callable[[Rights, Identity, str], str]) -> dict[str, dict[str, str]]:
+        return {name: {who: verdict(rights, identity, name) for who, identity in IDENTITIES.items()} for name in names}
+
     return {
-        "Schemas": _each(owner, _SCHEMAS, _on_schema),
-        "Tables and views": _each(owner, _RELATIONS, _on_relation),
-        "Sequences": _each(owner, _SEQUENCES, _on_sequence),
-        "Functions": _each(owner, _FUNCTIONS, _on_function),
-        "Types": _each(owner, _TYPES, _on_type),
-        "Roles": {
-            name: {who: _on_role(owner, identity, name) for who, identity in IDENTITIES.items()} for name in _ROLES
-        },
+        "Schemas": each(names[_SCHEMAS], _on_schema),
+        "Tables and views": each(names[_RELATIONS], _on_relation),
+        "Sequences": each(names[_SEQUENCES], _on_sequence),
+        "Functions": each(names[_FUNCTIONS], _on_function),
+        "Types": each(names[_TYPES], _on_type),
+        "Roles": each(_ROLES, _on_role),
     }
 
 
@@ -167,61 +207,58 @@ _TYPES: Final[LiteralString] = """
 """
 
 
-def _each(owner: Connection, objects: LiteralString, verdict: Any) -> dict[str, dict[str, str]]:
-    # Without a search path every name is written out.
-    owner.execute("set search_path = ''")
-    names = sorted(name for (name,) in rows(owner, objects, list(SCHEMAS)) if not is_made_for_the_app(name))
-    return {name: {who: verdict(owner, identity, name) for who, identity in IDENTITIES.items()} for name in names}
+def _names(owner: Connection, objects: LiteralString) -> list[str]:
+    return sorted(name for (name,) in rows(owner, objects, list(SCHEMAS)) if not is_made_for_the_app(name))
 
 
-def _on_schema(owner: Connection, identity: Identity, schema: str) -> str:
-    return _held(owner, "has_schema_privilege(%s, %s, %s)", identity, schema, ("usage", "create")) or NOTHING
+def _on_schema(rights: Rights, identity: Identity, schema: str) -> str:
+    return rights.held("has_schema_privilege", identity, schema, "usage", "create") or NOTHING
 
 
-def _on_sequence(owner: Connection, identity: Identity, sequence: str) -> str:
-    rights = ("usage", "select", "update")
-    return _held(owner, "has_sequence_privilege(%s, %s, %s)", identity, sequence, rights) or NOTHING
+def _on_sequence(rights: Rights, identity: Identity, sequence: str) -> str:
+    return rights.held("has_sequence_privilege", identity, sequence, *_RIGHTS_ON_SEQUENCES) or NOTHING
 
 
-def _on_function(owner: Connection, identity: Identity, function: str) -> str:
-    may_execute = _has(owner, "has_function_privilege(%s, %s, 'execute')", identity, function)
-    return _reached(owner, identity, function, "call") if may_execute else NOTHING
+def _on_function(rights: Rights, identity: Identity, function: str) -> str:
+    may_execute = rights.has("has_function_privilege", identity, function, "execute")
+    return _reached(rights, identity, function, "call") if may_execute else NOTHING
 
 
-def _on_type(owner: Connection, identity: Identity, name: str) -> str:
-    may_use = _has(owner, "has_type_privilege(%s, %s, 'usage')", identity, name)
-    return "use" if may_use and _reached(owner, identity, name, "use") == "use" else NOTHING
+def _on_type(rights: Rights, identity: Identity, name: str) -> str:
+    may_use = rights.has("has_type_privilege", identity, name, "usage")
+    return "use" if may_use and _reached(rights, identity, name, "use") == "use" else NOTHING
 
 
-def _on_role(owner: Connection, identity: Identity, role: str) -> str:
+def _on_role(rights: Rights, identity: Identity, role: str) -> str:
     if role == identity.role:
         return NOTHING
-    if _has(owner, "pg_has_role(%s, %s, 'usage')", identity, role):
+    if rights.has("pg_has_role", identity, role, "usage"):
         return "inherit"
-    return "become" if _has(owner, "pg_has_role(%s, %s, 'member')", identity, role) else NOTHING
+    return "become" if rights.has("pg_has_role", identity, role, "member") else NOTHING
 
 
-def _reached(owner: Connection, identity: Identity, name: str, verb: str) -> str:
+def _reached(rights: Rights, identity: Identity, name: str, verb: str) -> str:
     """The verb where the schema is open; elsewhere only a policy, a view or a default can lead to the object."""
-    open_to_all = _has(owner, "has_schema_privilege(%s, %s, 'usage')", identity, name.partition(".")[0])
+    open_to_all = rights.has("has_schema_privilege", identity, name.partition(".")[0], "usage")
     return verb if open_to_all else "in policies"
 
 
-def _on_relation(owner: Connection, identity: Identity, relation: str) -> str:
+def _on_relation(rights: Rights, identity: Identity, relation: str) -> str:
     tried = [
-        *_read(owner, identity, relation),
-        *_inserted(owner, identity, relation),
-        *_written(owner, identity, relation, "update"),
-        *_written(owner, identity, relation, "delete"),
-        _held(owner, "has_table_privilege(%s, %s, %s)", identity, relation, _OTHER_RIGHTS),
+        *_read(rights, identity, relation),
+        *_inserted(rights, identity, relation),
+        *_written(rights, identity, relation, "update"),
+        *_written(rights, identity, relation, "delete"),
+        rights.held("has_table_privilege", identity, relation, *_OTHER_RIGHTS),
     ]
     return ", ".join(filter(None, tried)) or NOTHING
 
 
-def _read(owner: Connection, identity: Identity, relation: str) -> Iterator[str]:
-    if not _has(owner, "has_any_column_privilege(%s, %s, 'select')", identity, relation):
+def _read(rights: Rights, identity: Identity, relation: str) -> Iterator[str]:
+    owner = rights.owner
+    if not rights.has("has_any_column_privilege", identity, relation, "select"):
         return
-    if _reached(owner, identity, relation, "read") != "read":
+    if _reached(rights, identity, relation, "read") != "read":
         yield "read in policies"
         return
     key = _key(owner, relation)
@@ -235,8 +272,9 @@ def _read(owner: Connection, identity: Identity, relation: str) -> Iterator[str]
     yield f"read {_extent(owner, identity, relation, found)}"
 
 
-def _inserted(owner: Connection, identity: Identity, relation: str) -> Iterator[str]:
-    if not _has(owner, "has_any_column_privilege(%s, %s, 'insert')", identity, relation):
+def _inserted(rights: Rights, identity: Identity, relation: str) -> Iterator[str]:
+    owner = rights.owner
+    if not rights.has("has_any_column_privilege", identity, relation, "insert"):
         return
     key = _key(owner, relation)
     query = sql.SQL("insert into {} ({}) values (%s)").format(_name(relation), sql.Identifier(key))
@@ -251,13 +289,14 @@ def _inserted(owner: Connection, identity: Identity, relation: str) -> Iterator[
             pass  # Row-level security is asked before the constraints.
         allowed.append(label)
     if allowed:
-        with_columns = "" if _has(owner, "has_table_privilege(%s, %s, 'insert')", identity, relation) else " key"
+        with_columns = "" if rights.has("has_table_privilege", identity, relation, "insert") else " key"
         yield f"insert {allowed[-1]}{with_columns}"
 
 
-def _written(owner: Connection, identity: Identity, relation: str, verb: str) -> Iterator[str]:
-    kind: LiteralString = "any_column" if verb == "update" else "table"
-    if not _has(owner, f"has_{kind}_privilege(%s, %s, %s)", identity, relation, verb):
+def _written(rights: Rights, identity: Identity, relation: str, verb: Literal["update", "delete"]) -> Iterator[str]:
+    owner = rights.owner
+    question: LiteralString = "has_any_column_privilege" if verb == "update" else "has_table_privilege"
+    if not rights.has(question, identity, relation, verb):
         return
     key = sql.Identifier(_key(owner, relation))
     change = sql.SQL("update {} set {} = {}") if verb == "update" else sql.SQL("delete from {}")
@@ -296,16 +335,6 @@ def _undone(owner: Connection, identity: Identity) -> Iterator[None]:
     """Acts as the identity, and takes everything back."""
     with owner.transaction(force_rollback=True), acting_as(owner, identity.role, identity.claims):
         yield
-
-
-def _has(owner: Connection, question: LiteralString, identity: Identity, *arguments: str) -> bool:
-    [(answer,)] = rows(owner, f"select {question}", identity.role, *arguments)
-    return bool(answer)
-
-
-def _held(owner: Connection, question: LiteralString, identity: Identity, name: str, rights: tuple[str, ...]) -> str:
-    """The rights among these that the identity has."""
-    return ", ".join(right for right in rights if _has(owner, question, identity, name, right))
 
 
 def _name(relation: str) -> sql.Identifier:

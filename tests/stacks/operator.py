@@ -208,6 +208,7 @@ class Operator:
                 "NO_PROXY": no_proxy,
                 "no_proxy": no_proxy,
                 "SAM_CLI_POLL_DELAY": "0.1",
+                "CLERK_SUPABASE_ZIP_LEVEL": "0",
                 "LAYER_PYTHON": self.tools.function_python,
                 "LAYER_PLATFORM": python_platform(),
             }

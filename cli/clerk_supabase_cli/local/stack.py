@@ -415,6 +415,8 @@ class LocalStack:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "SAM_CLI_TELEMETRY": "0",
             "SAM_CLI_POLL_DELAY": "0.1",
+            # Read by the Makefile's addition to SAM: archives that stay on this machine are not compressed.
+            "CLERK_SUPABASE_ZIP_LEVEL": "0",
             "__SAM_CLI_APP_DIR": str(self._folder / "sam-state"),
             "LAYER_PYTHON": self._tools.function_python,
             **caches(self._root),

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-# A string, a bracket, a comma, or the quotation mark of an unclosed string.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[][{},]|"', re.DOTALL)
+# A string, some brackets, a comma, or the quotation mark of an unclosed string.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]++|[\]}]++|,|"', re.DOTALL)
 _NAME: Final = re.compile(rb'\s*("(?:[^"\\]++|\\.)*+")\s*:', re.DOTALL)
 
 
@@ -36,17 +36,18 @@ def _parts(text: bytes, opening: bytes, closing: bytes) -> Iterator[bytes]:
         raise ValueError(f"does not begin with {opening!r} and end with {closing!r}")
     depth, start, end = 0, 1, len(text) - 1
     for token in _TOKEN.finditer(text):
-        match token[0]:
+        found = token[0]
+        match found[:1]:
             case b"[" | b"{":
-                depth += 1
+                depth += len(found)
             case b"]" | b"}":
-                depth -= 1
-                if (depth == 0) is not (token.start() == end):
+                depth -= len(found)
+                if depth < 0 or (depth == 0) is not (token.end() > end):
                     raise ValueError("brackets do not match")
             case b"," if depth == 1:
                 yield text[start : token.start()].strip()
                 start = token.end()
-            case b'"':
+            case b'"' if len(found) == 1:
                 raise ValueError("a string does not end")
     if depth != 0:
         raise ValueError("brackets do not match")
