@@ -36,7 +36,7 @@ EVE = {"sub": "user_eve", "role": "authenticated"}
 
 TESTS_OF_KINDS: Final = (
     "tests/integration/test_kinds.py",
-    "tests/integration/test_roles.py",
+    "tests/integration/test_role_sets.py",
     "tests/integration/test_register.py",
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
@@ -259,13 +259,13 @@ def test_another_type_is_synced_with_two_new_files(
         [name] = {each for each in re.findall(r"`([^`\n]+)`", written) if each.startswith(f"{folder}/")}
         (tmp_path / name).write_text(text, encoding="utf-8")
     compared = root / "tests" / "kit" / "apps_kind"
-    shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
-    shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
-    shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
+    shutil.copy(compared / "9002_create_role_sets.sql", tmp_path / "sql" / "migrations")
+    shutil.copy(compared / "role_set.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
+    shutil.copy(compared / "test_role_sets.py", tmp_path / "tests" / "integration")
     # A copy that a file system leaves beside a module is no kind.
-    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role.py").write_bytes(b"\0")
+    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role_set.py").write_bytes(b"\0")
 
-    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
+    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_role_sets"]
     admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")
     admin.execute("insert into public.sessions (clerk_session_id, clerk_user_id) values ('sess_1', 'user_ada')")
     query: LiteralString = "select clerk_session_id from public.sessions"
