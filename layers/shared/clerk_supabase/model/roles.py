@@ -13,20 +13,18 @@ from clerk_supabase.model.clerk_object import (
     EMPTY_LIST,
     LONGEST_INDEXED,
     ClerkObject,
-    ClientKey,
-    ClientText,
     Columns,
     Flag,
     Id,
     Lenient,
-    Loss,
     Text,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.organizations import spell_role
 
-_RoleKey = Annotated[Annotated[str, BeforeValidator(spell_role), Field(max_length=LONGEST_INDEXED)] | None, Loss.whole]
+_Key = Annotated[str, Field(max_length=LONGEST_INDEXED)] | None
+_RoleKey = Annotated[_Key, BeforeValidator(spell_role)]
 
 
 class Permission(ClerkObject):
@@ -34,9 +32,9 @@ class Permission(ClerkObject):
 
     kind: ClassVar[Kind] = "permission"
 
-    key: ClientKey = None
-    name: ClientText = None
-    description: ClientText = None
+    key: _Key = None
+    name: Text = None
+    description: Text = None
     type: Text = None
 
     def columns(self) -> Columns:
@@ -64,8 +62,8 @@ class OrganizationRole(ClerkObject):
     kind: ClassVar[Kind] = "role"
 
     key: _RoleKey = None
-    name: ClientText = None
-    description: ClientText = None
+    name: Text = None
+    description: Text = None
     is_creator_eligible: Flag = False
     permissions: Annotated[list[_EmbeddedPermission], EMPTY_LIST] = []
 

@@ -11,7 +11,6 @@ from pydantic import BeforeValidator
 
 from clerk_supabase.model.clerk_object import (
     ClerkObject,
-    ClientFlag,
     ClientText,
     Columns,
     Flag,
@@ -53,9 +52,9 @@ class WaitlistEntry(ClerkObject):
 class _Device(Lenient):
     """The device of a session, without its address, place and version, which would tell more than what it is."""
 
-    device_type: ClientText = None
-    browser_name: ClientText = None
-    is_mobile: ClientFlag = False
+    device_type: Text = None
+    browser_name: Text = None
+    is_mobile: Flag = False
 
 
 class Session(ClerkObject):
