@@ -83,7 +83,14 @@ PARKED: Final = {
     "received_at": NOW,
 }
 PAGE: Final = [*of_every_kind("1", NOW), *of_every_kind("unknown")]
-DAYS: Final = {"hold_back_days": 0, "purge_by": "delete", "deliveries_days": 1, "audit_days": 1, "runs_days": 1}
+DAYS: Final = {
+    "hold_back_days": 0,
+    "purge_by": "delete",
+    "deliveries_days": 1,
+    "audit_days": 1,
+    "runs_days": 1,
+    "sessions_days": 1,
+}
 TALLY: Final = {"listed": 1}
 
 
