@@ -44,9 +44,9 @@ def is_proven_by_list(kind: ReadKind) -> bool:
     return _gone_path(kind).partition("?")[0] == FACTS[kind].list_path
 
 
-def absent_from_list(clerk: Clerk, kind: ReadKind, ids: Collection[str]) -> Mapping[str, int]:
+def absent_from_list(clerk: Clerk, kind: ReadKind, ids: Sequence[str]) -> Mapping[str, int]:
     """The objects among these that the complete list of the instance lacks, each with the moment of the answer."""
-    [question] = _questions(_gone_path(kind), [("", None, None)])
+    [question] = _questions(_gone_path(kind), [(each, None, None) for each in ids])
     return _absent(clerk.listed(question.path, question.parameters), ids)
 
 
