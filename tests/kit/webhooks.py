@@ -71,10 +71,14 @@ def domain(domain_id: str = "orgdmn_1", *, at: int, org_id: str = "org_1", svix_
 
 def sample(kind: Kind, object_id: str, *, at: int, svix_id: str = "", **fields: Any) -> Applied:
     """An object of any kind as seen at a time: the sample of an event about the kind, with another id."""
-    event_type = FACTS[kind].whole
-    data = json.loads((_SAMPLES / f"{event_type}.json").read_bytes())["data"]
-    data |= {"id": object_id, "created_at": CREATED_AT, "updated_at": CREATED_AT + at} | fields
-    return told(event_type, data, at=at, svix_id=svix_id)
+    times = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
+    return told(FACTS[kind].whole, sample_data(kind, object_id, **times, **fields), at=at, svix_id=svix_id)
+
+
+def sample_data(kind: Kind, object_id: str, **fields: Any) -> dict[str, Any]:
+    """The object in the sample of an event about a kind, with this id and these fields."""
+    event: dict[str, Any] = json.loads((_SAMPLES / f"{FACTS[kind].whole}.json").read_bytes())
+    return {**event["data"], "id": object_id, **fields}
 
 
 def deleted(kind: str, object_id: str, *, at: int, svix_id: str = "") -> Applied:
