@@ -29,7 +29,7 @@ from tests.kit.histories import alone, upsert
 from tests.kit.parked import Command
 from tests.kit.reconciling import rig_with
 from tests.kit.tokens import KEY, OTHER_KEY
-from tests.kit.webhooks import invitation, membership, organization, user
+from tests.kit.webhooks import deleted, invitation, membership, organization, sample, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}
@@ -181,6 +181,16 @@ def test_a_private_channel_is_heard_by_the_members_of_the_organization_in_its_na
         assert joins(claims, topic) == (False, False)
     store.apply([user("user_ada", at=2, banned=True)])
     assert joins(ADA | labs, "org_labs:board") == (False, False)
+
+
+def test_a_role_shows_the_present_keys_of_its_permissions(store: Store, admin: Connection) -> None:
+    [view] = [text for text in texts("docs/from-your-app.md", "sql") if "role_permissions" in text]
+    admin.execute(view)
+    held = {"id": "perm_1", "key": "org:old:key"}
+    store.apply([sample("role", "role_1", at=1, key="editor", permissions=[held, {"id": "perm_2"}])])
+    store.apply([sample("permission", "perm_1", at=2, key="org:new:key"), sample("permission", "perm_2", at=2)])
+    store.apply([deleted("permission", "perm_2", at=3)])
+    assert rows(admin, "select role, permission from role_permissions") == [("org:editor", "org:new:key")]
 
 
 def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
