@@ -1,10 +1,10 @@
 -- The nightly housekeeping: one call that purges and prunes.
 
 -- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days, sessions_days} -> {purged: [{kind, outcome,
--- constraint, rows}], pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}, failed: why the
--- purge as a whole failed; null if not}. Keeps every record at least as long as clerk_sync.retention says, whatever the
--- request asks. Purges and prunes a portion: to be called until a call does neither. purge() comes first, because
--- purge() takes locks in the order of apply(); prune() waits for no lock.
+-- constraint, rows}], pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked,
+-- allowed}}, failed: why the purge as a whole failed; null if not}. Keeps every record at least as long as
+-- clerk_sync.retention says, whatever the request asks. Purges and prunes a portion: to be called until a call does
+-- neither. purge() comes first, because purge() takes locks in the order of apply(); prune() waits for no lock.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql

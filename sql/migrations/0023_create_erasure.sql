@@ -69,9 +69,9 @@ as $$
     order by c.relname
 $$;
 
--- The person's own entities, as {kind: [id, ...]}: users, children of these users, private metadata of both, invitations
--- to an address or accepted by a user, and entries of the waitlist with an address; also entities known only from the
--- audit log.
+-- The person's own entities, as {kind: [id, ...]}: users, children of these users, private metadata of both,
+-- invitations to an address or accepted by a user, and entries of the waitlist with an address; also entities known
+-- only from the audit log.
 create function clerk_sync.own_entities(users text[], words text[])
 returns jsonb
 language plpgsql
