@@ -149,7 +149,7 @@ select clerk_sync.register(
     'domain', 5, 'clerk.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
 );
 select clerk_sync.register(
-    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id',
+    'private_metadata', 1000, 'clerk_sync.private_metadata', 'entity_id',
     is_audited => false, accompanies => '{user,organization,membership}'
 );
 

@@ -7,10 +7,11 @@ create table clerk_sync.retention (
     deliveries_days integer not null default 100,
     audit_days integer not null default 365,
     runs_days integer not null default 90,
+    sessions_days integer not null default 0,
     constraint retention_is_only_check check (is_only),
     constraint retention_days_check check (
         hold_back_days between 0 and 36500 and deliveries_days between 0 and 36500
-        and audit_days between 0 and 36500 and runs_days between 0 and 36500
+        and audit_days between 0 and 36500 and runs_days between 0 and 36500 and sessions_days between 0 and 36500
     ),
     constraint retention_purge_by_check check (purge_by in ('scrub', 'delete'))
 );

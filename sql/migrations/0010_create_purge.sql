@@ -114,7 +114,8 @@ begin
         for noted in
             select n.* from (
                 values ('hidden_by_hand', 'hidden.id is null or hidden.recorded_at is not null'),
-                ('not_purged', 'hidden.id is null')
+                -- purge_sessions() also notes rows that are not hidden.
+                ('not_purged', 'hidden.id is null and known.kind <> ''session''')
             ) as n (relation, condition)
         loop
             execute format(

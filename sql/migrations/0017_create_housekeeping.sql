@@ -1,10 +1,10 @@
 -- The nightly housekeeping: one call that purges and prunes.
 
--- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
--- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}, failed: why the
--- purge as a whole failed; null if not}. Keeps every record at least as long as clerk_sync.retention says, whatever the
--- request asks. Purges and prunes a portion: to be called until a call does neither. purge() comes first, because
--- purge() takes locks in the order of apply(); prune() waits for no lock.
+-- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days, sessions_days} -> {purged: [{kind, outcome,
+-- constraint, rows}], pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked,
+-- allowed}}, failed: why the purge as a whole failed; null if not}. Keeps every record at least as long as
+-- clerk_sync.retention says, whatever the request asks. Purges and prunes a portion: to be called until a call does
+-- neither. purge() comes first, because purge() takes locks in the order of apply(); prune() waits for no lock.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
@@ -42,7 +42,7 @@ begin
     from (
         select
             field, clerk_sync.whole_number(request, field, 0, 36500) as asked, (allowed -> field)::bigint as allowed
-        from unnest('{hold_back_days,deliveries_days,audit_days,runs_days}'::text[]) as field
+        from unnest('{hold_back_days,deliveries_days,audit_days,runs_days,sessions_days}'::text[]) as field
     ) as f;
     if how = 'delete' and not may_delete then
         not_followed := not_followed || '{"purge_by": {"asked": "delete", "allowed": "scrub"}}';
@@ -56,8 +56,15 @@ begin
             '[]'
         )
         into purged
-        from clerk_sync.purge(
-            (days -> 'hold_back_days')::integer * interval '24 hours', case when may_delete then how else 'scrub' end
+        from (
+            select * from clerk_sync.purge(
+                (days -> 'hold_back_days')::integer * interval '24 hours', case when may_delete then how else 'scrub' end
+            )
+            union all
+            select * from clerk_sync.purge_sessions(
+                (days -> 'sessions_days')::integer * interval '24 hours',
+                (days -> 'deliveries_days')::integer * interval '24 hours'
+            )
         ) as p;
     exception
         when others or assert_failure then

@@ -69,8 +69,9 @@ as $$
     order by c.relname
 $$;
 
--- The person's own entities, as {kind: [id, ...]}: users, children of these users, private metadata of both, and
--- invitations to an address or accepted by a user; also entities known only from the audit log.
+-- The person's own entities, as {kind: [id, ...]}: users, children of these users, private metadata of both,
+-- invitations to an address or accepted by a user, and entries of the waitlist with an address; also entities known
+-- only from the audit log.
 create function clerk_sync.own_entities(users text[], words text[])
 returns jsonb
 language plpgsql
@@ -99,17 +100,21 @@ begin
         ) into ids using users;
         own := own || jsonb_build_object(link.kind, ids);
     end loop;
-    ids := array(
-        select i.clerk_invitation_id from clerk.organization_invitations as i
-        where lower(i.email_address) = any(words)
-        union
-        select a.entity_id from clerk_sync.audit_log as a
-        where a.kind = 'invitation'
-        and (lower(a.old_values ->> 'email_address') = any(words) or lower(a.new_values ->> 'email_address') = any(words))
-        union
-        select jsonb_array_elements_text(own -> 'invitation')
-    );
-    own := own || jsonb_build_object('invitation', ids);
+    for link in
+        select k.kind, k.relation, k.key_column
+        from clerk_sync.kinds as k where k.kind in ('invitation', 'waitlist_entry')
+    loop
+        execute format(
+            'select array('
+            || 'select r.%1$I::text from %2$s as r where lower(r.email_address) = any($1) union '
+            || 'select a.entity_id from clerk_sync.audit_log as a where a.kind = %3$L and ('
+            || 'lower(a.old_values ->> ''email_address'') = any($1) '
+            || 'or lower(a.new_values ->> ''email_address'') = any($1)) union '
+            || 'select jsonb_array_elements_text($2))',
+            link.key_column, link.relation, link.kind
+        ) into ids using words, coalesce(own -> link.kind, '[]');
+        own := own || jsonb_build_object(link.kind, ids);
+    end loop;
     return own || clerk_sync.companions_of(own);
 end
 $$;

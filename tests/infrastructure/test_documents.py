@@ -163,6 +163,10 @@ BLOCKS_RUN = {
         "From Python",
     ): "test_python_queries_as_the_user_of_a_token",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
+    (
+        "docs/from-your-app.md",
+        "Roles, devices and the waitlist",
+    ): "test_a_role_shows_the_present_keys_of_its_permissions",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
     (
         "docs/from-your-app.md",

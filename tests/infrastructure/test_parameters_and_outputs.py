@@ -81,6 +81,7 @@ NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
     "ReconcileDeleteMarginSeconds": (300, 0, 3_600),
     "DriftThreshold": (25, 0, None),
     "SilenceMinutes": (30, 1, None),
+    "SessionsDays": (0, 0, 36_500),
     # Days that PostgreSQL can subtract from today. Svix can replay a message for weeks.
     "HoldBackDays": (30, 0, 36_500),
     "DeliveriesDays": (100, 30, 36_500),

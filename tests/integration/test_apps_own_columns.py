@@ -15,10 +15,10 @@ from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
-from tests.kit.kinds import OURS
+from tests.kit.kinds import LATER, OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.purging import let_time_pass, purge, undo
-from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, sample, user
 
 TABLES = [FACTS[kind].table for kind in OURS]
 PRIVATE = "ada@private.example"
@@ -26,7 +26,15 @@ PRIVATE = "ada@private.example"
 
 def one_of_each(at: int, **fields: Any) -> list[Applied]:
     """An event about an entity of every kind."""
-    return [make(at=at, **fields) for make in (user, organization, membership, invitation, domain)]
+    return [
+        *(make(at=at, **fields) for make in (user, organization, membership, invitation, domain)),
+        *rest(at, **fields),
+    ]
+
+
+def rest(at: int, **fields: Any) -> list[Applied]:
+    """An event about an entity of every other kind, of the same user where the kind has one."""
+    return [sample(kind, f"{kind}_1", at=at, user_id="user_1", **fields) for kind in LATER]
 
 
 def changed_all(at: int) -> list[Applied]:
@@ -37,6 +45,7 @@ def changed_all(at: int) -> list[Applied]:
         membership(at=at, role="org:new"),
         invitation(at=at, status="new"),
         domain(at=at, name="new.test"),
+        *rest(at, name="New", status="new"),
     ]
 
 
@@ -68,7 +77,7 @@ def test_a_column_of_the_apps_keeps_its_value_through_updates_and_deletes(store:
     for table in TABLES:
         admin.execute(sql.SQL("update {} set favourite = 'tea'").format(sql.Identifier("clerk", table)))
 
-    assert store.apply(changed_all(at=2)) == ["updated"] * 5
+    assert store.apply(changed_all(at=2)) == ["updated"] * len(TABLES)
     assert own(admin, "favourite") == {"tea"}
     store.apply([deleted("organization", "org_1", at=3), deleted("user", "user_1", at=3)])
     assert own(admin, "favourite") == {"tea"}
@@ -80,7 +89,7 @@ def test_columns_of_the_apps_get_their_defaults_in_rows_that_sync_makes_stubs_to
     store: Store, admin: Connection
 ) -> None:
     add_columns(admin, "plan text not null default 'free'", "number bigint generated always as identity")
-    assert store.apply([membership(at=1), invitation(at=1), domain(at=1)]) == ["created"] * 3
+    assert {*store.apply([membership(at=1), invitation(at=1), domain(at=1), *rest(1)])} == {"created"}
     assert own(admin, "plan") == {"free"}
     assert own(admin, "number") == {1}
 
@@ -99,8 +108,8 @@ def test_columns_of_the_apps_may_be_of_any_type(store: Store, admin: Connection)
         "f timestamptz not null default now()",
         "g tsvector",
     )
-    assert store.apply(one_of_each(at=1)) == ["created"] * 5
-    assert store.apply(changed_all(at=2)) == ["updated"] * 5
+    assert store.apply(one_of_each(at=1)) == ["created"] * len(TABLES)
+    assert store.apply(changed_all(at=2)) == ["updated"] * len(TABLES)
     assert store.apply([deleted("user", "user_1", at=3), deleted("organization", "org_1", at=3)]) == ["deleted"] * 2
     assert own(admin, "a") == {"x"}
     assert own(admin, "b") == {"good"}
@@ -124,17 +133,18 @@ def test_columns_of_the_apps_may_have_any_name(store: Store, admin: Connection) 
             statement = sql.SQL("alter table {} add column {} text default 'mine'")
             admin.execute(statement.format(sql.Identifier("clerk", table), sql.Identifier(name)))
 
-    assert store.apply(one_of_each(at=1)) == ["created"] * 5
-    assert store.apply(changed_all(at=2)) == ["updated"] * 5
+    assert store.apply(one_of_each(at=1)) == ["created"] * len(TABLES)
+    assert store.apply(changed_all(at=2)) == ["updated"] * len(TABLES)
     admin.execute("update clerk.users set n = 'edited'")
     assert store.apply([deleted("user", "user_1", at=3), deleted("organization", "org_1", at=3)]) == ["deleted"] * 2
     assert [own(admin, name) for name in NAMES if name != "n"] == [{"mine"}] * (len(NAMES) - 1)
     logged = rows(admin, "select distinct entity_id, operation from clerk_sync.audit_log order by 1, 2")
-    ids = ["org_1", "orgdmn_1", "orginv_1", "orgmem_1", "user_1"]
-    assert logged == [(each, operation) for each in ids for operation in ("insert", "update")]
+    ids = ["org_1", "orgdmn_1", "orginv_1", "orgmem_1", "user_1", *(f"{kind}_1" for kind in LATER)]
+    assert logged == [(each, operation) for each in sorted(ids) for operation in ("insert", "update")]
     admin.execute("delete from clerk.users")
     gone = rows(admin, "select entity_id from clerk_sync.audit_log where operation = 'delete' order by 1")
-    assert gone == [("orgmem_1",), ("user_1",)]
+    of_users = [f"{kind}_1" for kind in LATER if "user" in FACTS[kind].parents.values()]
+    assert gone == [(each,) for each in sorted(["orgmem_1", "user_1", *of_users])]
 
 
 # Triggers
@@ -172,8 +182,8 @@ def test_an_event_that_changes_nothing_fires_no_trigger_of_the_app_on_any_table(
     store.apply(one_of_each(at=1))
     fired.execute("truncate public.fired")
     moved = {"last_active_at": 5, "members_count": 9, "identifier": "other"}
-    assert store.apply(one_of_each(at=5, **moved)) == ["unchanged"] * 5
-    assert store.apply(one_of_each(at=2)) == ["stale"] * 5
+    assert store.apply(one_of_each(at=5, **moved)) == ["unchanged"] * len(TABLES)
+    assert store.apply(one_of_each(at=2)) == ["stale"] * len(TABLES)
     assert rows(fired, "select distinct what from public.fired") == []
 
 
@@ -288,7 +298,7 @@ def test_a_transaction_of_the_app_that_points_to_rows_does_not_hold_sync_up(
     store.apply(one_of_each(at=1))
     with database.connect() as app, app.transaction():
         app.execute("insert into public.tasks values ('user_1', 'org_1', 'orgmem_1')")
-        assert store.apply(changed_all(at=2)) == ["updated"] * 5
+        assert store.apply(changed_all(at=2)) == ["updated"] * len(TABLES)
         assert store.apply([deleted("user", "user_1", at=3), deleted("organization", "org_1", at=3)]) == ["deleted"] * 2
     assert value(admin, "select count(*) from public.tasks") == 1
 

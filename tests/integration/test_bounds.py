@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Final
 
 import psycopg
@@ -13,6 +14,7 @@ from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.settings import Keep
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.webhooks import membership, user
@@ -29,7 +31,7 @@ BEGIN: Final = {
     "lease_seconds": 120.0,
     "delete_margin_ms": 300_000,
 }
-KEEP: Final = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+KEEP: Final = asdict(Keep())
 WINDOW: Final = {"number": 0, "kind": "user", "start": None, "end": None}
 # Requests that are taken, without the run and the lease they are about.
 OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
@@ -80,7 +82,7 @@ NUMBERS: Final = {
     "begin_run": ["lease_seconds", "as_of", "allow_deletes", "allow_emptied", "delete_margin_ms"],
     "cut_users": ["every", "before"],
     "count_rows": ["before"],
-    "keep_house": ["hold_back_days", "deliveries_days", "audit_days", "runs_days"],
+    "keep_house": ["hold_back_days", "deliveries_days", "audit_days", "runs_days", "sessions_days"],
     "record_canary": ["occurred_at", "received_at"],
 }
 OPTIONAL: Final = {
@@ -149,7 +151,7 @@ def test_the_part_of_a_list_that_no_run_has_come_to_is_there_and_not_switched_of
 
 @pytest.mark.parametrize("days", [0, 36_500])
 def test_rows_and_records_may_be_kept_for_no_day_and_for_a_century(worker: Connection, days: int) -> None:
-    fields = ("hold_back_days", "deliveries_days", "audit_days", "runs_days")
+    fields = ("hold_back_days", "deliveries_days", "audit_days", "runs_days", "sessions_days")
     assert call(worker, "keep_house", KEEP | dict.fromkeys(fields, days))["purged"] == []
 
 

@@ -29,14 +29,14 @@ from tests.kit.histories import alone, upsert
 from tests.kit.parked import Command
 from tests.kit.reconciling import rig_with
 from tests.kit.tokens import KEY, OTHER_KEY
-from tests.kit.webhooks import invitation, membership, organization, user
+from tests.kit.webhooks import deleted, invitation, membership, organization, sample, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}
 
 TESTS_OF_KINDS: Final = (
     "tests/integration/test_kinds.py",
-    "tests/integration/test_roles.py",
+    "tests/integration/test_role_sets.py",
     "tests/integration/test_register.py",
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
@@ -183,6 +183,16 @@ def test_a_private_channel_is_heard_by_the_members_of_the_organization_in_its_na
     assert joins(ADA | labs, "org_labs:board") == (False, False)
 
 
+def test_a_role_shows_the_present_keys_of_its_permissions(store: Store, admin: Connection) -> None:
+    [view] = [text for text in texts("docs/from-your-app.md", "sql") if "role_permissions" in text]
+    admin.execute(view)
+    held = {"id": "perm_1", "key": "org:old:key"}
+    store.apply([sample("role", "role_1", at=1, key="editor", permissions=[held, {"id": "perm_2"}])])
+    store.apply([sample("permission", "perm_1", at=2, key="org:new:key"), sample("permission", "perm_2", at=2)])
+    store.apply([deleted("permission", "perm_2", at=3)])
+    assert rows(admin, "select role, permission from role_permissions") == [("org:editor", "org:new:key")]
+
+
 def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
     [*_, articles] = texts("docs/from-your-app.md", "sql")
     admin.execute(articles)
@@ -259,13 +269,13 @@ def test_another_type_is_synced_with_two_new_files(
         [name] = {each for each in re.findall(r"`([^`\n]+)`", written) if each.startswith(f"{folder}/")}
         (tmp_path / name).write_text(text, encoding="utf-8")
     compared = root / "tests" / "kit" / "apps_kind"
-    shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
-    shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
-    shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
+    shutil.copy(compared / "9002_create_role_sets.sql", tmp_path / "sql" / "migrations")
+    shutil.copy(compared / "role_set.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
+    shutil.copy(compared / "test_role_sets.py", tmp_path / "tests" / "integration")
     # A copy that a file system leaves beside a module is no kind.
-    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role.py").write_bytes(b"\0")
+    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role_set.py").write_bytes(b"\0")
 
-    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
+    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_role_sets"]
     admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")
     admin.execute("insert into public.sessions (clerk_session_id, clerk_user_id) values ('sess_1', 'user_ada')")
     query: LiteralString = "select clerk_session_id from public.sessions"

@@ -17,10 +17,11 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, alone
-from tests.kit.kinds import APPS, OUR_KINDS
-from tests.kit.webhooks import domain, invitation, membership, organization, told, user
+from tests.kit.kinds import APPS, LATER, OUR_KINDS
+from tests.kit.webhooks import domain, invitation, membership, organization, sample, told, user
 
 ADA: dict[Kind, str] = {
+    **{kind: f"{kind}_ada" for kind in LATER},
     "user": "user_ada",
     "organization": "org_ada",
     "membership": "orgmem_ada",
@@ -49,6 +50,7 @@ def content(store: Store, admin: Connection) -> dict[str, dict[str, Any]]:
             membership("orgmem_ada", at=1, org_id="org_2", user_id="user_2"),
             invitation("orginv_ada", at=1, org_id="org_2"),
             domain("orgdmn_ada", at=1, org_id="org_2"),
+            *(sample(kind, ADA[kind], at=1) for kind in LATER),
         ]
     )
     found = {}

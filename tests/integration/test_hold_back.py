@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
 from typing import LiteralString
 
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.settings import Keep
 from tests.kit.databases import Connection, Database, Rows, acting_as, rows, value
 from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.webhooks import deleted, membership, organization, user
@@ -17,7 +19,7 @@ from tests.kit.webhooks import deleted, membership, organization, user
 # In a time zone like this one, 30 days ago is 16 days of 24 hours ago.
 LONG_DAYS = "AAA167BBB-167,J{first}/0,J{last}/0"
 
-KEEP = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+KEEP = asdict(Keep())
 
 
 def due(database: Database, after_days: int, how: str = "scrub") -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -12,11 +13,12 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.settings import Keep
 from tests.kit.databases import SESSION, WORKER, Connection, Database, rows, value
 from tests.kit.webhooks import deleted, user
 
 NOW: Final = int(time.time() * 1000)
-DAYS: Final = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+DAYS: Final = asdict(Keep())
 FLAGS: Final = (
     *("email_verified", "phone_verified", "has_image", "password_enabled", "two_factor_enabled"),
     *("banned", "locked", "deprovisioned"),

@@ -166,6 +166,7 @@ def test_the_command_shows_what_is_allowed_and_changes_what_it_is_told(database:
         ["deliveries-days", "100", "DeliveriesDays"],
         ["audit-days", "365", "AuditDays"],
         ["runs-days", "90"],
+        ["sessions-days", "0", "SessionsDays"],
     ]
     assert command.json("retention") == asdict(replace(Keep(), hold_back_days=7))
 

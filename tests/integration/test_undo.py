@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict
 from typing import TypeVar
 
 import psycopg
@@ -20,6 +21,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.records import Undone
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase.settings import Keep
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Databases, rows, value
@@ -242,7 +244,7 @@ def test_housekeeping_does_not_wait_for_a_run_that_is_being_undone(rig: Rig) -> 
     report = rig.run()
     rig.run()
     rig.admin.execute("update clerk_sync.reconcile_runs set finished_at = now() - interval '91 days'")
-    days = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+    days = asdict(Keep())
     keep_house = "select clerk_sync.keep_house(%s::jsonb) -> 'pruned' -> 'runs'"
     with psycopg.connect(rig.database.url) as other:
         other.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": report.run_id})])

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from tests.kit.kinds import LATER
 
 WORKER = "clerk_sync_worker"
 SESSION = "clerk_sync_session"
@@ -207,6 +209,14 @@ def tables(connection: Connection) -> dict[str, Rows]:
         "memberships": rows(connection, "select * from clerk.organization_memberships order by clerk_membership_id"),
         "invitations": rows(connection, "select * from clerk.organization_invitations order by clerk_invitation_id"),
         "domains": rows(connection, "select * from clerk.organization_domains order by clerk_domain_id"),
+        **{
+            facts.plural: connection.execute(
+                sql.SQL("select * from {} order by {}").format(
+                    sql.SQL(facts.relation("clerk")), sql.Identifier(facts.key)
+                )
+            ).fetchall()
+            for facts in map(FACTS.__getitem__, LATER)
+        },
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(
             connection,
@@ -226,7 +236,8 @@ def outcomes(connection: Connection) -> dict[str, str]:
 def empty(connection: Connection) -> int:
     """Forgets every event. Returns the number of deleted rows."""
     tables = (
-        *("clerk.users", "clerk.organizations", "clerk_sync.private_metadata"),
+        *(facts.relation("clerk") for facts in FACTS.values()),
+        "clerk_sync.private_metadata",
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
         *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
         *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),

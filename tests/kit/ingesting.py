@@ -37,12 +37,18 @@ class Endpoint:
     secret: str = field(default_factory=generate_secret)
     instance_id: str = OWN_INSTANCE
     limit: int = LIMIT
+    sessions_days: int = 1
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         arn = self.account.put_secret("webhook", self.secret)
         settings = IngestSettings(
-            arn, self.account.sync_queue_url, self.account.parked_queue_url, self.instance_id, self.limit
+            arn,
+            self.account.sync_queue_url,
+            self.account.parked_queue_url,
+            self.instance_id,
+            self.limit,
+            self.sessions_days,
         )
         self.ingest = Ingest(
             settings,

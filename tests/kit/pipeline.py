@@ -35,7 +35,9 @@ class Pipeline:
         arn = self.account.put_secret("webhook", self.secret)
         parked_queue = Queue(self.account.sqs, self.account.parked_queue_url)
         self.ingest = Ingest(
-            IngestSettings(arn, self.account.sync_queue_url, self.account.parked_queue_url, "", MAX_BODY_BYTES),
+            IngestSettings(
+                arn, self.account.sync_queue_url, self.account.parked_queue_url, "", MAX_BODY_BYTES, sessions_days=1
+            ),
             Secret(self.account.secrets_manager, arn),
             sync_queue=Queue(self.account.sqs, self.account.sync_queue_url),
             parked_queue=parked_queue,

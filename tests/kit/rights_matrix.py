@@ -99,6 +99,13 @@ def fill(owner: Connection) -> None:
             owner, "clerk.organization_invitations", clerk_invitation_id=f"inv_{organization}", role="org:a", **here
         )
         _insert(owner, "clerk.organization_domains", clerk_domain_id=f"dmn_{organization}", **here)
+    for name, deleted_at in {"here": None, "gone": "2026-01-01"}.items():
+        _insert(owner, "clerk.permissions", clerk_permission_id=f"perm_{name}", deleted_at=deleted_at)
+        _insert(owner, "clerk.roles", clerk_role_id=f"role_{name}", deleted_at=deleted_at)
+        _insert(owner, "clerk.waitlist_entries", clerk_waitlist_entry_id=f"wle_{name}", deleted_at=deleted_at)
+    for person, flags in _PEOPLE.items():
+        of_person = {"clerk_user_id": f"user_{person}", "deleted_at": flags.get("deleted_at")}
+        _insert(owner, "clerk.sessions", clerk_session_id=f"sess_{person}", **of_person)
     for person, (organization, role) in _MEMBERS.items():
         _insert(
             owner,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from clerk_supabase.model.changes import Delivery, changes_of
 from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin import samples
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
+
+_SAMPLES = find_root(Path(__file__).parent) / "events" / "clerk"
 
 
 def told(
@@ -61,6 +67,18 @@ def domain(domain_id: str = "orgdmn_1", *, at: int, org_id: str = "org_1", svix_
     """A domain as seen at a time."""
     data = samples.domain(domain_id, org_id, created_at=CREATED_AT, updated_at=CREATED_AT + at, **fields)
     return told("organizationDomain.updated", data, at=at, svix_id=svix_id)
+
+
+def sample(kind: Kind, object_id: str, *, at: int, svix_id: str = "", **fields: Any) -> Applied:
+    """An object of any kind as seen at a time: the sample of an event about the kind, with another id."""
+    times = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
+    return told(FACTS[kind].whole, sample_data(kind, object_id, **times, **fields), at=at, svix_id=svix_id)
+
+
+def sample_data(kind: Kind, object_id: str, **fields: Any) -> dict[str, Any]:
+    """The object in the sample of an event about a kind, with this id and these fields."""
+    event: dict[str, Any] = json.loads((_SAMPLES / f"{FACTS[kind].whole}.json").read_bytes())
+    return {**event["data"], "id": object_id, **fields}
 
 
 def deleted(kind: str, object_id: str, *, at: int, svix_id: str = "") -> Applied:

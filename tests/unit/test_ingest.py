@@ -14,7 +14,7 @@ import pytest
 from clerk_supabase.answer import Answer
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.model.envelope import ParkedEvent
-from clerk_supabase.model.found_kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
 from tests.kit.aws import Account
 from tests.kit.ingesting import CREATED, LIMIT, RECEIVED_AT, Endpoint, counted, reason_of
@@ -166,6 +166,14 @@ def test_an_event_of_another_type_is_answered_200_and_not_stored(endpoint: Endpo
     assert endpoint.post_event({**CREATED, "type": event_type}).status == 200
     assert endpoint.stored_nothing()
     assert counted("Ignored") == 1
+
+
+def test_sessions_are_ignored_unless_they_are_asked_for(account: Account) -> None:
+    endpoint = Endpoint(account, sessions_days=0)
+    for event_type in SYNCED_TYPES:
+        status = 200 if event_type.startswith("session.") else 202
+        assert endpoint.post_event({**CREATED, "type": event_type}).status == status, event_type
+    assert counted("Ignored") == len(FACTS["session"].verbs)
 
 
 def test_a_one_time_code_reaches_neither_a_queue_nor_the_log(endpoint: Endpoint, log: StringIO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clerk_supabase.model.found_kinds import KIND_NAMES, READ_KINDS
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
@@ -26,16 +27,19 @@ def compared(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         found = read_compared(connection)
     for kind, each in found.items():
+        what = KIND_NAMES.get(kind, kind)
         oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
-        if each.is_switched_off:
-            yield ok(f"{kind}s are switched off in Clerk, and not compared")
+        if kind not in READ_KINDS:
+            yield ok(f"{what} are not compared: Clerk cannot list them, so a lost webhook has to be replayed in Clerk")
+        elif each.is_switched_off:
+            yield ok(f"{what} are switched off in Clerk, and not compared")
         elif each.age_seconds is None:
-            yield warn(f"{kind}s were never compared as a whole", _ADVICE)
+            yield warn(f"{what} were never compared as a whole", _ADVICE)
         elif each.age_seconds > oldest:
             ago = how_long(each.age_seconds)
-            yield warn(f"all {kind}s were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
+            yield warn(f"all {what} were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
         else:
-            yield ok(f"all {kind}s were compared within {how_long(max(0.0, each.age_seconds))}")
+            yield ok(f"all {what} were compared within {how_long(max(0.0, each.age_seconds))}")
 
 
 def _sweep_minutes(patient: Patient) -> float:

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from clerk_supabase.model.found_kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES
 from clerk_supabase_cli.doctor.canary import Arrived, Sent, send, wait_for
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_THE_DATABASE, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
@@ -24,6 +24,8 @@ _ADVICE_BY_STATUS: Final[Mapping[int, str]] = {
     429: "the API lets no more through: raise ThrottleRate, or try again",
     503: "SQS or Secrets Manager did not answer ingest; its log says which: aws logs tail /aws/lambda/<stack>-ingest",
 }
+# Not the kinds that a parameter of the stack switches on.
+_EXPECTED: Final = tuple(name for name, meaning in SYNCED_TYPES.items() if not FACTS[meaning.kind].parameter)
 _ARRIVED_TYPES: Final = "select distinct event_type from clerk_sync.deliveries"
 
 
@@ -87,8 +89,8 @@ def event_types(patient: Patient) -> Iterator[Finding]:
     """Names the synced types of events without an arrival."""
     with patient.database() as connection:
         arrived = {name for (name,) in connection.execute(_ARRIVED_TYPES)}
-    missing = [name for name in SYNCED_TYPES if name not in arrived]
-    if len(missing) == len(SYNCED_TYPES):
+    missing = [name for name in _EXPECTED if name not in arrived]
+    if len(missing) == len(_EXPECTED):
         families = ", ".join(dict.fromkeys(name.partition(".")[0] for name in missing))
         yield warn(
             "no webhook of Clerk's ever arrived",
@@ -96,9 +98,9 @@ def event_types(patient: Patient) -> Iterator[Finding]:
         )
     elif missing:
         yield warn(
-            f"{len(missing)} of {len(SYNCED_TYPES)} types never arrived: {', '.join(missing)}",
+            f"{len(missing)} of {len(_EXPECTED)} types never arrived: {', '.join(missing)}",
             "see that they are ticked: Clerk's dashboard, Webhooks, the endpoint, Subscribed events; "
             "some are rare, and an instance without organizations sends no events about them",
         )
     else:
-        yield ok(f"all {len(SYNCED_TYPES)} types that are synced have arrived")
+        yield ok(f"all {len(_EXPECTED)} types that are always synced have arrived")

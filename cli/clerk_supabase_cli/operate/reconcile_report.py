@@ -45,7 +45,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             if progress.kind not in tasks:
-                tasks[progress.kind] = bar.add_task(f"{progress.kind}s", total=progress.expected)
+                tasks[progress.kind] = bar.add_task(KIND_NAMES[progress.kind], total=progress.expected)
             bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
 
         yield show

@@ -18,6 +18,7 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
         "purge_by": "PurgeBy",
         "deliveries_days": "DeliveriesDays",
         "audit_days": "AuditDays",
+        "sessions_days": "SessionsDays",
     }
 )
 """Parameters of template.yaml by the columns of clerk_sync.retention. Runs of reconcile have no parameter."""

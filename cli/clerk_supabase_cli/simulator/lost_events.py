@@ -52,10 +52,13 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # The kinds compared by reconcile, with table and key.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    kind: (FACTS[kind].relation(DEFAULT), FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
+    kind: (FACTS[kind].relation(DEFAULT), FACTS[kind].key)
+    for kind in READ_KINDS
+    if FACTS[kind].is_read_by_id or kind == "waitlist_entry"
 }
-_EMPTY: Final = """
-truncate clerk.users, clerk.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
+_EMPTY: Final = f"""
+truncate {", ".join(facts.relation(DEFAULT) for facts in FACTS.values())},
+clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
 clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields, clerk_sync.reconcile_runs,
 clerk_sync.instance cascade
 """

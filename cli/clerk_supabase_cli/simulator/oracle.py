@@ -60,10 +60,12 @@ select kind, entity_id, operation, new_values, old_values is null and new_values
 from clerk_sync.audit_log where %(ids)s::text[] is null or entity_id = any(%(ids)s) order by audit_id
 """
 _ACT: Final = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
+# Nobody reads the waitlist, and lost events of sessions stay lost.
+_SEEN_KINDS: Final = tuple(kind for kind in READ_KINDS if kind != "waitlist_entry")
 _SEEN: Final = "\nunion all ".join(
     [
         "select 'profile', clerk_id from clerk.users_public where clerk_id = any(%(users)s)",
-        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].relation(DEFAULT)}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
+        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].relation(DEFAULT)}" for kind in _SEEN_KINDS),  # noqa: S608 - names of FACTS
     ]
 )
 
@@ -168,7 +170,7 @@ def to_be_seen(world: World, user_id: str) -> set[Place]:
     ):
         managed = {each["organization"]["id"] for each in own if _permissions(each) & needed}
         found |= {(kind, key) for key, each in objects.items() if each["organization_id"] in managed}
-    return found
+    return found | {(kind, key) for kind in ("permission", "role") for key in world.others[kind]}
 
 
 def _permissions(membership: Mapping[str, Any]) -> set[str]:

@@ -20,6 +20,7 @@ import msgspec
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples, user_list
+from clerk_supabase_cli.standin.access.lists import LISTINGS, Listing, sessions_asked_for
 from clerk_supabase_cli.standin.faults import Elements, Request
 from clerk_supabase_cli.standin.members import Members
 from clerk_supabase_cli.standin.rejections import (
@@ -251,15 +252,27 @@ class Answers:
         return _envelope(found, request, alter, ("created_at", "name"))
 
     def others(self, kind: Kind, request: Request, alter: Alter) -> bytes:
-        """The list of a kind that an app has added."""
-        return _envelope(self.world.others[kind].values(), request, alter, ("created_at",))
+        """The list of another kind, or of a kind that an app has added."""
+        listing = LISTINGS.get(kind, Listing())
+        return _envelope(listing.filtered(self.world.others[kind].values(), request), request, alter, listing.orders)
 
     def other(self, kind: Kind, _: Request, alter: Alter, *ids: str) -> bytes:
-        """An object of a kind that an app has added; the stand-in ignores the ids of its parents."""
+        """An object of such a kind; the stand-in ignores the ids of its parents."""
         found = self.world.others[kind].get(ids[-1])
         if found is None:
             raise not_found()
         return b"".join(alter([_json(found)]))
+
+    def sessions(self, request: Request, alter: Alter) -> bytes:
+        found = sessions_asked_for(self.world.others["session"].values(), request)
+        limit, offset = limit_of(request), integer(request, "offset", 0, least=0)
+        return _array(alter([_json(_without_user(each)) for each in found[offset : offset + limit]]))
+
+    def session(self, _: Request, alter: Alter, session_id: str) -> bytes:
+        found = self.world.others["session"].get(session_id)
+        if found is None:
+            raise not_found()
+        return b"".join(alter([_json(_without_user(found))]))
 
     def keys(self, _: Request, __: Alter) -> bytes:
         return _json(self.jwks())
@@ -297,10 +310,13 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 def _routes_of_others() -> Iterator[Route]:
-    """The routes of the kinds that an app has added: the list, and a single object, as the facts say."""
+    """The routes of the kinds that are listed alike: the list, and a single object, as the facts say."""
     for kind in OTHER_KINDS:
         facts = FACTS[kind]
-        yield "GET", facts.list_path, _of_kind(Answers.others, kind), _ORDERED
+        if not facts.list_path:
+            continue
+        filters = LISTINGS.get(kind, Listing()).filters
+        yield "GET", facts.list_path, _of_kind(Answers.others, kind), _ORDERED | filters.keys()
         for path in {facts.again_path, facts.gone_path}:
             if path.endswith("/{id}"):
                 single = path.replace("{user}", "{id}").replace("{organization}", "{id}")
@@ -347,6 +363,8 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                     Answers.domains,
                     _ORDERED | {"organization_id", "verified", "enrollment_mode", "domains", "query"},
                 ),
+                ("GET", "/sessions", Answers.sessions, _PAGES | {"user_id", "client_id", "status"}),
+                ("GET", "/sessions/{id}", Answers.session, _NONE),
                 ("GET", "/instance", Answers.instance, _NONE),
                 ("GET", "/jwks", Answers.keys, _NONE),
                 *_routes_of_others(),
@@ -375,6 +393,11 @@ def _sort_key(each: Json, name: str) -> tuple[int, str, str]:
 def _is_asked_for(object_id: str, asked: Sequence[str]) -> bool:
     included = [each.removeprefix("+") for each in asked if not each.startswith("-")]
     return (not included or object_id in included) and f"-{object_id}" not in asked
+
+
+def _without_user(session: Json) -> Json:
+    """A session as the API shows it: only webhooks show the user, too."""
+    return {name: each for name, each in session.items() if name != "user"}
 
 
 def _is_verified(domain: Json) -> bool:

@@ -6,7 +6,7 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 from __future__ import annotations
 
 import secrets
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from msgspec import Raw
 
@@ -301,7 +301,7 @@ def event(event_type: str, data: Json, *, timestamp: int, instance_id: str = INS
     }
 
 
-def deleted(kind: Literal["user", "organization", "organization_domain"], object_id: str) -> Json:
+def deleted(kind: str, object_id: str) -> Json:
     """Clerk's form of a deleted object: no times, no content. A deleted membership is sent whole instead."""
     return {"object": kind, "id": object_id, "deleted": True}
 

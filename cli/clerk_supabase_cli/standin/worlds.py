@@ -10,17 +10,18 @@ from typing import Final
 from msgspec import Raw
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.found_kinds import FACTS, LIST_KINDS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.access import life
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
 
 # Milliseconds between two changes; 0 on purpose: Clerk may write twice within a millisecond.
 _STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
 OTHER_KINDS: Final = tuple(
-    kind for kind in LIST_KINDS if kind not in {"organization", "membership", "invitation", "domain"}
+    kind for kind in FACTS if kind not in {"user", "organization", "membership", "invitation", "domain"}
 )
-"""Kinds that an app has added to reconcile."""
+"""The kinds without a field of World of their own, and kinds that an app has added."""
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class World:
             self.remove_domain: 1,
             self.delete_user: 2,
             self.delete_organization: 1,
+            **life.happenings(self),
         }
         for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
             happening()
@@ -80,10 +82,39 @@ class World:
         }
 
     def children_of(self, ids: Collection[str]) -> set[str]:
-        """Ids of the memberships, invitations and domains of the users and organizations with these ids."""
+        """Ids of the memberships, invitations, domains and sessions of the users and organizations with these ids."""
         members = {key for key, each in self.memberships.items() if {_org_of(each), _user_of(each)} & {*ids}}
         of_organizations = (*self.invitations.items(), *self.domains.items())
-        return members | {key for key, each in of_organizations if each["organization_id"] in ids}
+        sessions = {key for key, each in self.others["session"].items() if each["user_id"] in ids}
+        return members | sessions | {key for key, each in of_organizations if each["organization_id"] in ids}
+
+    # For changes of objects of any kind
+
+    def put(self, kind: Kind, verb: str, content: Json) -> Json:
+        """Stores an object, and sends the event about it."""
+        self.objects()[kind][content["id"]] = content  # type: ignore[index]  # read-only to others
+        self._send(f"{FACTS[kind].event}.{verb}", content)
+        return content
+
+    def drop(self, kind: Kind, object_id: str, *, is_told: bool = True) -> None:
+        """Deletes an object of another kind; sends the event about it, if Clerk sends one."""
+        del self.others[kind][object_id]
+        self._tick()
+        if is_told:
+            self._send(f"{FACTS[kind].event}.deleted", samples.deleted(kind, object_id))
+
+    def made_now(self, prefix: str) -> tuple[str, dict[str, int]]:
+        """A new id, and the times of a new object."""
+        now = self._tick()
+        return self._new_id(prefix), {"created_at": now, "updated_at": now}
+
+    def tick(self) -> int:
+        """The moment of the next change."""
+        return self._tick()
+
+    def any_of(self, objects: Mapping[str, Json]) -> str | None:
+        """A random id; None without objects."""
+        return self._any(objects)
 
     # Users
 
@@ -108,6 +139,8 @@ class World:
         self._tick()
         self._send("user.deleted", samples.deleted("user", user_id))
         self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
+        for session_id in self.children_of({user_id}):
+            del self.others["session"][session_id]
 
     def sign_up(self) -> None:
         now = self._tick()

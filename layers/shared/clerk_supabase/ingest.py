@@ -18,7 +18,7 @@ from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRejected
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
-from clerk_supabase.model.found_kinds import CANARY_TYPE, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import CANARY_TYPE, FACTS, SYNCED_TYPES
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.signature import Verifier
 from clerk_supabase.telemetry import count, count_by, logger
@@ -74,6 +74,7 @@ class Ingest:
         clock_ms: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self._types = _types_to_sync(settings)
         self._secret = secret
         self._sync_queue = sync_queue
         self._parked_queue = parked_queue
@@ -116,7 +117,7 @@ class Ingest:
             return Answer(403, "wrong instance", _ABORT)
         if not glance.type:
             return self._park(envelope, "the event has no type")
-        if glance.type not in SYNCED_TYPES and glance.type != CANARY_TYPE:
+        if glance.type not in self._types:
             count("Ignored")
             logger.info("event type is not synced", svix_id=svix_id, event_type=glance.type)
             return Answer(200, "not synced")
@@ -151,6 +152,13 @@ class Ingest:
         count("Parked")
         logger.error("event parked", svix_id=envelope.svix_id, reason=reason)
         return Answer(202, "parked")
+
+
+def _types_to_sync(settings: IngestSettings) -> frozenset[str]:
+    """The event types to put on the queue: all that are synced, except of kinds whose parameter is 0."""
+    parameters = {"SessionsDays": settings.sessions_days}
+    synced = (name for name, meaning in SYNCED_TYPES.items() if parameters.get(FACTS[meaning.kind].parameter, True))
+    return frozenset((CANARY_TYPE, *synced))
 
 
 # A forged request can hold any text there.

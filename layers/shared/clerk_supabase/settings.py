@@ -144,6 +144,8 @@ class IngestSettings(Settings):
     clerk_instance_id: Text
     """`ins_...`; empty: events of any instance are accepted."""
     max_body_bytes: Positive
+    sessions_days: Whole = 0
+    """0: events of sessions are not synced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ class Keep(Settings):
     audit_days: Positive = 365
     runs_days: int = 90
     """For the runs of reconcile and their findings."""
+    sessions_days: Whole = 0
+    """For sessions, from their end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ _DAYS: Final = click.IntRange(0, 36_500)
 @click.option("--deliveries-days", type=_DAYS, help="Days for the records of webhooks, at least.")
 @click.option("--audit-days", type=_DAYS, help="Days for the audit log, at least.")
 @click.option("--runs-days", type=_DAYS, help="Days for the runs of reconcile and their findings, at least.")
+@click.option("--sessions-days", type=_DAYS, help="Days for sessions, from their end, at least.")
 @database_url_option
 @json_option
 def retention_command(
@@ -33,6 +34,7 @@ def retention_command(
     deliveries_days: int | None,
     audit_days: int | None,
     runs_days: int | None,
+    sessions_days: int | None,
     database_url: str,
     as_json: bool,
 ) -> None:
@@ -52,6 +54,7 @@ def retention_command(
         "deliveries_days": deliveries_days,
         "audit_days": audit_days,
         "runs_days": runs_days,
+        "sessions_days": sessions_days,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     with open_database(database_url) as connection:

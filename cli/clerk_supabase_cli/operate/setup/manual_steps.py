@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.operate.setup.supabase_settings import PROVIDER, SCHEMAS, Setting
 
 
 def at_clerk(webhook_url: str = "") -> Iterator[str]:
     """The steps for which Clerk has no API: the endpoint with its events, and the role in session tokens."""
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    yield (
-        "  with all events of user, organization, organizationMembership, organizationInvitation and organizationDomain"
-    )
+    yield f"  with all events of {', '.join(facts.event for facts in FACTS.values() if not facts.parameter)}"
+    for facts in FACTS.values():
+        if facts.parameter:
+            yield f"  and, in a stack with {facts.parameter}, of {facts.event}"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 

@@ -71,6 +71,7 @@ def copy_of(world: World, without: Collection[str] = ()) -> World:
         (copied.memberships, world.memberships),
         (copied.invitations, world.invitations),
         (copied.domains, world.domains),
+        *((copied.others[kind], objects) for kind, objects in world.others.items()),
     ):
         ours.update({key: each for key, each in theirs.items() if key not in without})
     return copied

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.records import Finding, RunDetails
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.simulator.episodes.stage import BRAKE, MARGIN_MS, Stage
@@ -13,8 +14,6 @@ from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim a change.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
-# The number of kinds: the brake has a limit for each kind.
-_KINDS: Final = 5
 
 
 def run_untrue(
@@ -34,7 +33,7 @@ def run_untrue(
     if not stage.has_lied and not stage.misled:
         ids = {object_id for objects in stage.world.objects().values() for object_id in objects}
         yield from (f"{what} hid {' '.join(place)}, which Clerk has" for place in sorted(hidden) if place[1] in ids)
-    most = _KINDS * BRAKE.limit(len(before.rows), None)
+    most = len(READ_KINDS) * BRAKE.limit(len(before.rows), None)
     if details.run.allow_deletes is None and len(hidden) > most:
         yield f"{what} hid {len(hidden)} rows, and the brake allows {most} at most: {sorted(hidden)}"
     emptied = _emptied(before, after)

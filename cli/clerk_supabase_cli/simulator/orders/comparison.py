@@ -117,6 +117,9 @@ def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) 
     for name, world in worlds.items():
         for kind, objects in world.objects().items():
             found = shown.get((name, kind), set())
+            if kind == "waitlist_entry":
+                # Clerk sends no event about its delete: only a comparison finds the delete.
+                found &= objects.keys()
             if found != objects.keys():
                 yield f"world _{name}x: {_TABLES[kind][0]} shows {sorted(found)}, not {sorted(objects)}"
 

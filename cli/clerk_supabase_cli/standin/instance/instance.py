@@ -309,6 +309,8 @@ def _ids_of(event_type: str, data: Json) -> set[str]:
     try:
         if family == "organizationMembership":
             named += [data["organization"]["id"], data["public_user_data"]["user_id"]]
+        elif family == "session":
+            named += [data["user_id"]]
         elif family in ("organizationInvitation", "organizationDomain") and verb != "deleted":
             named += [data["organization_id"]]
     except (KeyError, TypeError):

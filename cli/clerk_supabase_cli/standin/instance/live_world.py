@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import Population
@@ -54,16 +53,6 @@ class LiveWorld(World):
     def __post_init__(self) -> None:
         self.now = self.clock()
 
-    def put(self, kind: Kind, verb: str, content: Json) -> Json:
-        """Stores an object, and sends the event about it."""
-        self.objects()[kind][content["id"]] = content  # type: ignore[index]  # read-only to others
-        self._send(f"{FACTS[kind].event}.{verb}", content)
-        return content
-
-    def tick(self) -> int:
-        """The moment of the next change: at least a millisecond after the change before, so that versions rise."""
-        return self._tick()
-
     def copy(self) -> LiveWorld:
         """A copy, which later changes of this world do not reach."""
         users = Population()
@@ -95,7 +84,8 @@ class LiveWorld(World):
             self._unlearn(data["id"])
         else:
             self._learn_parents(data)
-            objects[data["id"]] = data
+            # Only events of sessions show the user, too.
+            objects[data["id"]] = {name: each for name, each in data.items() if name != "user"}
         return True
 
     def _unlearn(self, object_id: str) -> None:
@@ -112,7 +102,10 @@ class LiveWorld(World):
         made = {"created_at": moment, "updated_at": moment}
         if org_id and org_id not in self.organizations and org_id not in self.deleted:
             self.organizations[org_id] = samples.organization(org_id, **made) | described
-        user_id = member.get("user_id")
+        if isinstance(user := data.get("user"), dict) and user.get("id") not in {*self.users, *self.deleted}:
+            self.users[user["id"]] = user
+        # The user of a session may be missing in the event.
+        user_id = member.get("user_id") or (data.get("user_id") if data.get("object") == "session" else None)
         if user_id and user_id not in self.users and user_id not in self.deleted:
             names = {key: member[key] for key in ("first_name", "last_name", "username") if key in member}
             self.users[user_id] = samples.user(user_id, **made, **names)
@@ -120,6 +113,7 @@ class LiveWorld(World):
     # Instead of the simulator's random choices
 
     def _tick(self) -> int:
+        # At least a millisecond after the change before, so that versions rise.
         self.now = max(self.now + 1, self.clock())
         return self.now
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -39,6 +39,17 @@ def look_at(clerk: Clerk, kind: ReadKind, object_id: str) -> Look[Item | None]:
     return clerk.one(question.path, object_id)
 
 
+def is_proven_by_list(kind: ReadKind) -> bool:
+    """Tells whether Clerk reads no single object of a kind, so that only the complete list proves that one is gone."""
+    return _gone_path(kind).partition("?")[0] == FACTS[kind].list_path
+
+
+def absent_from_list(clerk: Clerk, kind: ReadKind, ids: Sequence[str]) -> Mapping[str, int]:
+    """The objects among these that the complete list of the instance lacks, each with the moment of the answer."""
+    [question] = _questions(_gone_path(kind), [(each, None, None) for each in ids])
+    return _absent(clerk.listed(question.path, question.parameters), ids)
+
+
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
     """The moment at which Clerk answered that there is no such object; None: Clerk has the object, or nobody knows.
 
@@ -46,7 +57,7 @@ def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | N
     """
     for question in _questions(_gone_path(kind), [(object_id, user_id, org_id)]):
         if not question.is_about_one:
-            return _absent_at(clerk.listed(question.path, question.parameters), object_id)
+            return _absent(clerk.listed(question.path, question.parameters), [object_id]).get(object_id)
         found = clerk.one(question.path, object_id)
         return found.observed_at or None if found.value is None else None
     return None
@@ -106,10 +117,10 @@ def _names(held: Held) -> dict[str, str | None]:
     return {"id": object_id, "user": user_id, "organization": org_id}
 
 
-def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
-    """The moment of a complete list without this object; None: the list is incomplete or has the object.
+def _absent(pages: Iterator[Page], asked: Collection[str]) -> Mapping[str, int]:
+    """The objects that a complete list lacks, with the moment of the list; none, if the list may be incomplete.
 
-    If the parent is gone from Clerk, the moment of that answer.
+    If the parent is gone from Clerk, all objects, with the moment of that answer.
     """
     ids: set[str] = set()
     told: list[int] = []
@@ -117,11 +128,11 @@ def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
     try:
         for page in pages:
             if page.odd or not (page.joins and page.is_new) or page.total_count is None:
-                return None
+                return {}
             ids |= {item.id for item in page.items}
             told.append(page.total_count)
             observed_at = observed_at or page.observed_at
     except GoneFromClerk as parent_gone:
-        return parent_gone.observed_at or None
+        ids, told, observed_at = set(), [0], parent_gone.observed_at
     is_complete = bool(told) and len(ids) >= max(told)
-    return observed_at or None if is_complete and object_id not in ids else None
+    return dict.fromkeys(set(asked) - ids, observed_at) if is_complete and observed_at else {}

@@ -93,8 +93,13 @@ def subject_of(body: bytes) -> Subject:
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
         return Subject(event_type, object_id, object_id)
-    member = _object(data.get("public_user_data")).get("user_id")
-    return Subject(event_type, object_id, _short_text(member) or _short_text(data.get("user_id")))
+    # Of a membership, of an invitation that was accepted or a session, and of a session without that field.
+    named = (
+        _object(data.get("public_user_data")).get("user_id"),
+        data.get("user_id"),
+        _object(data.get("user")).get("id"),
+    )
+    return Subject(event_type, object_id, next(filter(None, map(_short_text, named)), None))
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Facts:
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     keeps_private_metadata: bool = False
     """True: the stack keeps private metadata of the kind, if its parameter says so."""
+    parameter: str = ""
+    """Parameter of the stack that has to be above 0 for the kind to be synced; empty: the kind is always synced."""
 
     @property
     def is_in_mirror(self) -> bool:

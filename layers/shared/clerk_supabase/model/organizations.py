@@ -35,13 +35,14 @@ from clerk_supabase.model.users import User
 _OLD_ROLES = {"admin": "org:admin", "basic_member": "org:member"}
 
 
-def _spell_role(role: object) -> object:
+def spell_role(role: object) -> object:
+    """The role as Clerk spells it today, with `org:`."""
     if not isinstance(role, str):
         return role
     return _OLD_ROLES.get(role, role if role.startswith("org:") else f"org:{role}")
 
 
-Role = Annotated[str, BeforeValidator(_spell_role)]
+Role = Annotated[str, BeforeValidator(spell_role)]
 
 
 class Organization(ClerkObject):

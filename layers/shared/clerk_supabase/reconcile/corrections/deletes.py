@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS, Clerk
-from clerk_supabase.clerk.lookups import child_gone_at, look_at, read_again
+from clerk_supabase.clerk.lookups import absent_from_list, child_gone_at, is_proven_by_list, look_at, read_again
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
@@ -152,6 +152,11 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
                 else:
                     answers.absent[object_id] = moment
         return answers
+    if is_proven_by_list(kind):
+        ids = [object_id for object_id, *_ in candidates]
+        answers.absent |= absent_from_list(clerk, kind, ids)
+        answers.present += [object_id for object_id in ids if object_id not in answers.absent]
+        return answers
     answers.present += [item.id for item in read_again(clerk, kind, [each[:3] for each in candidates])]
     for object_id in sorted({object_id for object_id, *_ in candidates} - set(answers.present)):
         if len(answers.absent) > room:
@@ -205,7 +210,7 @@ def _too_heavy(
 
 
 def _number(number: int, kind: str) -> str:
-    return f"{number:,} {kind}" if number == 1 else f"{number:,} {kind}s"
+    return f"{number:,} {kind}" if number == 1 else f"{number:,} {KIND_NAMES.get(kind, kind)}"
 
 
 # Deleting
