@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 
@@ -200,13 +201,16 @@ def value(connection: Connection, query: LiteralString, *parameters: object) -> 
 
 def tables(connection: Connection) -> dict[str, Rows]:
     """All data that must not depend on the order in which events arrived."""
+    mirrored = {
+        facts.table.removeprefix("organization_"): sql.SQL("select * from {} order by {}").format(
+            sql.Identifier("clerk", facts.table), sql.Identifier(facts.key)
+        )
+        for facts in FACTS.values()
+        if facts.is_in_mirror
+    }
     return {
-        "users": rows(connection, "select * from clerk.users order by clerk_id"),
         "users_public": rows(connection, "select * from clerk.users_public order by clerk_id"),
-        "organizations": rows(connection, "select * from clerk.organizations order by clerk_org_id"),
-        "memberships": rows(connection, "select * from clerk.organization_memberships order by clerk_membership_id"),
-        "invitations": rows(connection, "select * from clerk.organization_invitations order by clerk_invitation_id"),
-        "domains": rows(connection, "select * from clerk.organization_domains order by clerk_domain_id"),
+        **{name: connection.execute(query).fetchall() for name, query in mirrored.items()},
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(
             connection,
@@ -225,8 +229,10 @@ def outcomes(connection: Connection) -> dict[str, str]:
 
 def empty(connection: Connection) -> int:
     """Forgets every event. Returns the number of deleted rows."""
+    # Rows with a parent go with the parent.
+    without_parent = (facts.relation("clerk") for facts in FACTS.values() if facts.is_in_mirror and not facts.parents)
     tables = (
-        *("clerk.users", "clerk.organizations", "clerk_sync.private_metadata"),
+        *(*without_parent, "clerk_sync.private_metadata"),
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
         *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
         *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),

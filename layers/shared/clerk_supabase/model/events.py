@@ -93,8 +93,9 @@ def subject_of(body: bytes) -> Subject:
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
         return Subject(event_type, object_id, object_id)
-    member = _object(data.get("public_user_data")).get("user_id")
-    return Subject(event_type, object_id, _short_text(member) or _short_text(data.get("user_id")))
+    named = (_object(data.get(name)).get("user_id") for name in ("public_user_data", "payer"))
+    users = (_short_text(each) for each in (*named, data.get("user_id")))
+    return Subject(event_type, object_id, next((each for each in users if each is not None), None))
 
 
 def _object(value: object) -> dict[str, Any]:
