@@ -82,6 +82,41 @@ select clerk_sync.register(
     parents => '{"clerk_user_id": "user", "clerk_org_id": "organization"}'
 );
 
+-- {run, ids} -> [id, ...]: the listed items whose subscription has no row here, or a row that contradicts its items: a
+-- subscription is past_due as long as one of its items is. Clerk lists no subscriptions, so a comparison reads these
+-- again. null when the run is over.
+create function clerk_sync.items_without_subscription(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant bigint := (clerk_sync.running(request)).run_id;
+begin
+    if run is null then
+        return null;
+    end if;
+    return (
+        select coalesce(jsonb_agg(i.clerk_subscription_item_id), '[]')
+        from clerk.subscription_items as i
+        left join clerk.subscriptions as s on i.clerk_subscription_id = s.clerk_subscription_id
+        where i.clerk_subscription_item_id = any(array(select jsonb_array_elements_text(request -> 'ids')))
+        and i.deleted_at is null
+        and (
+            s.clerk_subscription_id is null
+            or (s.status = 'past_due') <> exists (
+                select from clerk.subscription_items as o
+                where o.clerk_subscription_id = s.clerk_subscription_id and o.status = 'past_due'
+            )
+        )
+    );
+end
+$$;
+
 select clerk_sync.revoke_default_rights();
+
+grant execute on function clerk_sync.items_without_subscription(jsonb) to clerk_sync_worker;
 
 insert into clerk_sync.migrations (name) values ('0033_create_subscription_items');

@@ -13,7 +13,8 @@ from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.model.changes import Reconciled, changes_of_object
 from clerk_supabase.model.events import subject_of
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.standin import billing, samples
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.billing import objects as billing
 from clerk_supabase_cli.standin.samples import Json
 from tests.kit.billing import attempt, item, subscription
 from tests.kit.databases import Connection, acting_as, empty, rows, tables
@@ -90,7 +91,7 @@ def test_an_item_without_its_payer_or_its_subscription_keeps_both(
     store: Store, admin: Connection, missing: str
 ) -> None:
     store.apply([item(at=1)])
-    store.apply([item(at=2, status="ended", **{missing: None})])
+    store.apply([item(at=2, status="ended", **dict[str, Any]({missing: None}))])
     assert rows(admin, f"{ITEMS} from clerk.subscription_items") == [("csub_item_1", "csub_1", "user_1", None, "ended")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clerk_supabase_cli.standin import billing
+from clerk_supabase_cli.standin.billing import objects as billing
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.webhooks import told
 
@@ -25,7 +25,7 @@ def subscription(
     """A subscription as seen at a time, without items."""
     payer = billing.payer("cpayer_1", user_id=user_id or ("" if org_id else "user_1"), org_id=org_id)
     times = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
-    return told("subscription.updated", billing.subscription(subscription_id, payer, **times) | fields, at=at)
+    return told("subscription.updated", billing.subscription(subscription_id, payer, [], **times) | fields, at=at)
 
 
 def attempt(attempt_id: str = "cpa_1", *, at: int, user_id: str = "", org_id: str = "", **fields: Any) -> Applied:

@@ -13,7 +13,12 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 
-_TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
+_TEXTS: Final[Mapping[Kind, str]] = {
+    "user": "first_name",
+    "membership": "role_name",
+    "invitation": "role_name",
+    "subscription_item": "plan_name",
+}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     kind: (FACTS[kind].table, FACTS[kind].key, _TEXTS.get(kind, "name"))
     for kind in READ_KINDS

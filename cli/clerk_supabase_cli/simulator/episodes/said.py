@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.records import Finding, RunDetails
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.simulator.episodes.stage import BRAKE, MARGIN_MS, Stage
@@ -13,8 +14,8 @@ from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim a change.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
-# The number of kinds: the brake has a limit for each kind.
-_KINDS: Final = 5
+# The brake has a limit for each kind.
+_KINDS: Final = len(READ_KINDS)
 
 
 def run_untrue(

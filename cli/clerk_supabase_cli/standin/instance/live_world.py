@@ -13,6 +13,7 @@ from typing import Any, Final
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.billing.life import KINDS as BILLING_KINDS
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
@@ -74,6 +75,7 @@ class LiveWorld(World):
             memberships=dict(self.memberships),
             invitations=dict(self.invitations),
             domains=dict(self.domains),
+            billing=self.billing.copy(),
             others={kind: dict(objects) for kind, objects in self.others.items()},
             deleted=set(self.deleted),
         )
@@ -95,7 +97,10 @@ class LiveWorld(World):
             self._unlearn(data["id"])
         else:
             self._learn_parents(data)
-            objects[data["id"]] = data
+            if kind in BILLING_KINDS:
+                self.billing.learn(kind, data)
+            else:
+                objects[data["id"]] = data
         return True
 
     def _unlearn(self, object_id: str) -> None:
@@ -107,11 +112,13 @@ class LiveWorld(World):
 
     def _learn_parents(self, data: Json) -> None:
         described = data.get("organization") or {"id": data.get("organization_id")}
-        org_id, member = described["id"], data.get("public_user_data", {})
+        payer = data.get("payer") or {}
+        org_id = described["id"] or payer.get("organization_id")
+        member = data.get("public_user_data") or payer
         moment = data.get("created_at", self.now)
         made = {"created_at": moment, "updated_at": moment}
         if org_id and org_id not in self.organizations and org_id not in self.deleted:
-            self.organizations[org_id] = samples.organization(org_id, **made) | described
+            self.organizations[org_id] = samples.organization(org_id, **made) | described | {"id": org_id}
         user_id = member.get("user_id")
         if user_id and user_id not in self.users and user_id not in self.deleted:
             names = {key: member[key] for key in ("first_name", "last_name", "username") if key in member}

@@ -34,6 +34,8 @@ class Facts:
     """Kinds of its parents, by the columns that name the parents."""
     list_path: str = ""
     """Path of Clerk's Backend API that lists all objects of the instance by creation; empty: there is no such list."""
+    list_filters: tuple[tuple[str, str], ...] = ()
+    """Parameters of every request for the list."""
     again_path: str = ""
     """Request to the Backend API that reads objects again.
 

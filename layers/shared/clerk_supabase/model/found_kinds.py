@@ -44,7 +44,7 @@ KINDS: Final[tuple[Kind, ...]] = (*FACTS, "private_metadata")
 LIST_KINDS: Final[tuple[ListKind, ...]] = tuple(kind for kind, facts in FACTS.items() if facts.list_path)
 READ_KINDS: Final[tuple[ReadKind, ...]] = ("user", *LIST_KINDS)
 
-KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType({kind: FACTS[kind].plural for kind in READ_KINDS})
+KIND_NAMES: Final[Mapping[Kind, str]] = MappingProxyType({kind: facts.plural for kind, facts in FACTS.items()})
 WITH_PRIVATE_METADATA: Final = frozenset(kind for kind, facts in FACTS.items() if facts.keeps_private_metadata)
 
 

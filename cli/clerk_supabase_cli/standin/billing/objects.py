@@ -108,7 +108,7 @@ def inner_item(item: Json) -> Json:
 
 
 def subscription(
-    subscription_id: str, payer: Json, items: Sequence[Json] = (), *, created_at: int, updated_at: int, **changes: Any
+    subscription_id: str, payer: Json, items: Sequence[Json], *, created_at: int, updated_at: int, **changes: Any
 ) -> Json:
     """A Clerk Subscription in the form of its events. `items`: in the form of their own events."""
     return {
