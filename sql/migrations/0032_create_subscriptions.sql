@@ -10,7 +10,6 @@ create table clerk.subscriptions (
     past_due_at timestamptz,
     canceled_at timestamptz,
     ended_at timestamptz,
-    latest_payment_id text,
     created_at timestamptz,
     deleted_at timestamptz,
     constraint subscriptions_payer_check check (num_nonnulls(clerk_user_id, clerk_org_id) = 1)

@@ -10,19 +10,19 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {
     "user": "first_name",
     "membership": "role_name",
     "invitation": "role_name",
+    "subscription": "payer_id",
     "subscription_item": "plan_name",
+    "payment_attempt": "payment_id",
 }
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    kind: (FACTS[kind].table, FACTS[kind].key, _TEXTS.get(kind, "name"))
-    for kind in READ_KINDS
-    if FACTS[kind].is_in_mirror
+    kind: (facts.table, facts.key, _TEXTS.get(kind, "name")) for kind, facts in FACTS.items() if facts.is_in_mirror
 }
 """By kind: table, key, and a mirrored column of text."""
 

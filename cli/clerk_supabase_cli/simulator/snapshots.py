@@ -13,7 +13,7 @@ from clerk_supabase.model.changes import Upsert, changes_of
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.clerks_clock import TIMES, mirrors
@@ -124,9 +124,9 @@ def content_of(kind: Kind, found: Json) -> Columns:
 
 
 def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]]:
-    """Objects whose row differs from Clerk, each with the difference in words."""
+    """Objects of compared kinds whose row differs from Clerk, each with the difference in words."""
     objects = world.objects()
-    for kind in TABLES:
+    for kind in READ_KINDS:
         for object_id, found in objects[kind].items():
             place = (kind, object_id)
             if not snapshot.shows(place):
