@@ -15,13 +15,15 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.model.changes import Delivery, changes_of_object
-from clerk_supabase.model.found_kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.postgres.batch import element_of, provenance
 from clerk_supabase_cli.local.postgres import SUPERUSER
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import SESSION, WORKER, Connection, Database, value
+from tests.kit.examples import example
 from tests.kit.histories import CREATED_AT
 from tests.kit.hostile_objects import SHAPES, Attack, Shape, plant
+from tests.kit.kinds import OURS
 
 # A role without any grant.
 STRANGER: Final = "clerk_sync_test_stranger"
@@ -57,6 +59,9 @@ def of_every_kind(suffix: str, updated_at: int = NOW - 5_000) -> list[Json]:
         ("invitation", samples.invitation(f"orginv_{suffix}", org["id"], **moments)),
         ("domain", samples.domain(f"orgdmn_{suffix}", org["id"], **moments)),
     ]
+    parents: Any = {"user_id": user["id"], "org_id": org["id"]}
+    others = (kind for kind in OURS if kind not in dict(sent))
+    sent += [(kind, example(kind, f"{kind}_{suffix}", **parents, **moments)) for kind in others]
     return [element(kind, each, f"msg_{kind}_{suffix}_{updated_at}") for kind, each in sent]
 
 
@@ -122,6 +127,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     ],
     "clerk_sync.fill(jsonb)": [of_run(page=[*of_every_kind("3")[:2], private_metadata("user_3")])],
     "clerk_sync.rank_rows(jsonb)": [of_run(kind="membership", moments=[0, NOW])],
+    "clerk_sync.items_without_subscription(jsonb)": [of_run(ids=["subscription_item_1", "unknown"])],
     "clerk_sync.find_unseen(jsonb)": [
         of_run(kind="membership"),
         of_run(kind="user"),
@@ -196,6 +202,15 @@ WRITES: Final[dict[str, list[str]]] = {
         "delete from clerk.organization_domains",
     ],
 }
+for _relation in (FACTS[kind].relation("clerk") for kind in OURS):
+    WRITES.setdefault(
+        _relation,
+        [
+            f"insert into {_relation} select * from {_relation} limit 0",  # noqa: S608 - names of FACTS
+            f"update {_relation} set created_at = created_at",  # noqa: S608 - as above
+            f"delete from {_relation}",  # noqa: S608 - as above
+        ],
+    )
 
 # A relationship for PostgREST takes a row of a table.
 _OF_A_ROW: Final = re.compile(r"(clerk\.\w+)\((clerk\.\w+)\)")
@@ -379,5 +394,6 @@ def test_a_trigger_of_a_role_of_the_api_does_not_get_onto_a_table(database: Data
         for (table,) in owner.execute(_READABLE, {"role": "service_role"}):
             attack.call(f"create trigger spy before insert on {table} execute function pg_temp.spy_trigger()")
             attack.call(f"truncate {table} cascade")
-        assert len(attack.errors) == 2 * 6
+        # All tables of kinds, and users_public.
+        assert len(attack.errors) == 2 * (len(OURS) + 1)
         assert all("InsufficientPrivilege" in error for error in attack.errors)
