@@ -184,8 +184,9 @@ begin
 end
 $$;
 
--- The holes that the statements below have in common. `said` is an element of a batch, `given` its content as a row of
--- the kind's type, `kept` the row in the table, `earliest` the first delete of the row's entity and its parents.
+-- The holes that the statements below have in common. `said` is an element of a batch, `kept` the row in the table,
+-- `given` the content as a row of the kind's type, `earliest` the first delete of the row's entity and its parents. A
+-- column that the content does not name keeps its value: some objects of Clerk come in a longer and in a shorter form.
 create function clerk_sync.holes_of(of_kind clerk_sync.kinds)
 returns jsonb
 language sql
@@ -200,17 +201,22 @@ as $$
         'columns', clerk_sync.for_each('%1$I', c.columns),
         'given_columns', clerk_sync.for_each('given.%1$I', c.columns),
         'kept_columns', clerk_sync.for_each('kept.%1$I', c.columns),
+        'kept_row', (
+            select string_agg(format('kept.%I', a.attname), ', ' order by a.attnum)
+            from pg_catalog.pg_attribute as a
+            where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+        ),
         'said_columns', concat_ws(
             ', ', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns), 'earliest.deleted_at',
             clerk_sync.for_each('given.%1$I', clerk_sync.parent_columns(of_kind))
         ),
         'set_given', clerk_sync.for_each('%1$I = given.%1$I', c.columns),
         'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', c.columns),
-        -- Of the parents that said.content names: their entities, the times of their deletes, and the condition that no
+        -- Of the parents that `given` names: their entities, the times of their deletes, and the condition that no
         -- parent is purged.
         'join_parents', clerk_sync.for_each_link(
             'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
-            'where e.kind = %2$L and e.id = said.content ->> %1$L limit 1) as %3$I on true',
+            'where e.kind = %2$L and e.id = given.%1$I limit 1) as %3$I on true',
             of_kind.parents, ' '
         ),
         'parent_deletes', clerk_sync.for_each_link(', %3$I.deleted_at', of_kind.parents),
@@ -267,12 +273,12 @@ as $function$
                 cross join lateral (
                     select winner.id collate "default" as id, batch -> winner."position" -> 'content' as content
                 ) as said
+                left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
+                cross join lateral jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content) as given
                 {join_parents}
                 cross join lateral (
                     select to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0) as deleted_at
                 ) as earliest
-                cross join lateral jsonb_populate_record(null::clerk_sync.{row_type}, said.content) as given
-                left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
                 where (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
 
                 if changed is not null then
@@ -378,12 +384,12 @@ as $function$
                 select e.deleted_at from clerk_sync.entities as e
                 where e.kind = {kind} and e.id = said.id limit 1
             ) as entity on true
+            left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
+            cross join lateral jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content) as given
             {join_parents}
             cross join lateral (
                 select to_timestamp(least(entity.deleted_at {parent_deletes}) / 1000.0) as deleted_at
             ) as earliest
-            cross join lateral jsonb_populate_record(null::clerk_sync.{row_type}, said.content) as given
-            left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
             where object ->> 'kind' = {kind} and jsonb_typeof(object -> 'content') = 'object'
             and (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
             end

@@ -525,8 +525,8 @@ exception
 end
 $$;
 
--- {run, kind, since, until, ids} -> {seen, extra}, or null when the run is over: records the rows that Clerk's list
--- lacks. Without since: the rows whose id no page of the whole list had; seen is the number of ids received. Of users
+-- {run, kind, since, until, ids, is_count_only} -> {seen, extra}, or null when the run is over: records the rows that
+-- Clerk's list lacks; with is_count_only, no row. Without since: the rows whose id no page of the whole list had; seen is the number of ids received. Of users
 -- only the rows without a moment of creation that a window could hold. With since: the rows created from since on and
 -- before until, if given, whose id is not among ids; seen is the number of ids.
 create function clerk_sync.find_unseen(request jsonb)
@@ -559,7 +559,7 @@ begin
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
         where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true)
-        and %3$s and %4$s
+        and %3$s and %4$s and ($7 ->> 'is_count_only') is distinct from 'true'
         on conflict do nothing
         $statement$,
         of_kind.key_column, of_kind.relation,
@@ -583,7 +583,7 @@ begin
             when target = 'invitation' then '(r.status is null or r.status = ''pending'')'
             else 'true'
         end
-    ) using run.run_id, target, run.as_of, since, until, listed;
+    ) using run.run_id, target, run.as_of, since, until, listed, request;
     get diagnostics written = row_count;
     return jsonb_build_object(
         'seen', case

@@ -29,7 +29,8 @@ select
     m.role,
     case
         when m.role = 'org:admin' and array_to_string(m.permissions, ' ') not like '%org:sys\_%'
-            then m.permissions || array['org:sys_memberships:manage', 'org:sys_domains:manage']
+            then m.permissions
+                || array['org:sys_memberships:manage', 'org:sys_domains:manage', 'org:sys_billing:manage']
         else m.permissions
     end as permissions
 from clerk.organization_memberships as m

@@ -14,11 +14,12 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
+from tests.kit.examples import example
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
 from tests.kit.kinds import LATER, OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.purging import let_time_pass, purge, undo
-from tests.kit.webhooks import deleted, domain, invitation, membership, organization, sample, user
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
 TABLES = [FACTS[kind].table for kind in OURS]
 PRIVATE = "ada@private.example"
@@ -34,7 +35,13 @@ def one_of_each(at: int, **fields: Any) -> list[Applied]:
 
 def rest(at: int, **fields: Any) -> list[Applied]:
     """An event about an entity of every other kind, of the same user where the kind has one."""
-    return [sample(kind, f"{kind}_1", at=at, user_id="user_1", **fields) for kind in LATER]
+    parents: Any = {"user_id": "user_1", "org_id": "org_1"}
+    times: Any = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
+    return [
+        # Without the items that a subscription brings along.
+        told(FACTS[kind].whole, example(kind, f"{kind}_1", **parents, **times, items=[], **fields), at=at)
+        for kind in LATER
+    ]
 
 
 def changed_all(at: int) -> list[Applied]:

@@ -39,6 +39,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "sms": "SmsEventPayload",
     "subscription": "SubscriptionEventPayload",
     "subscriptionItem": "BillingSubscriptionItemEventPayload",
+    "paymentAttempt": "PaymentAttemptEventPayload",
 }
 """The objects of events, by the first word of an event's type."""
 LISTS: Final[Mapping[str, str]] = {

@@ -16,12 +16,12 @@ from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.examples import examples_besides
 from tests.kit.histories import CREATED_AT, alone
-from tests.kit.kinds import APPS, LATER, OUR_KINDS
-from tests.kit.webhooks import domain, invitation, membership, organization, sample, told, user
+from tests.kit.kinds import APPS, OUR_KINDS
+from tests.kit.webhooks import domain, invitation, membership, organization, told, user
 
-ADA: dict[Kind, str] = {
-    **{kind: f"{kind}_ada" for kind in LATER},
+_OWN: dict[Kind, str] = {
     "user": "user_ada",
     "organization": "org_ada",
     "membership": "orgmem_ada",
@@ -29,6 +29,7 @@ ADA: dict[Kind, str] = {
     "domain": "orgdmn_ada",
     "private_metadata": "user_ada",
 }
+ADA: dict[Kind, str] = {kind: _OWN.get(kind, f"{kind}_ada") for kind in OUR_KINDS}
 FILLED: tuple[Kind, ...] = tuple(kind for kind in OUR_KINDS if kind not in FACTS or not FACTS[kind].parents)
 
 
@@ -50,7 +51,7 @@ def content(store: Store, admin: Connection) -> dict[str, dict[str, Any]]:
             membership("orgmem_ada", at=1, org_id="org_2", user_id="user_2"),
             invitation("orginv_ada", at=1, org_id="org_2"),
             domain("orgdmn_ada", at=1, org_id="org_2"),
-            *(sample(kind, ADA[kind], at=1) for kind in LATER),
+            *examples_besides(*_OWN, at=1, user_id="user_2", org_id="org_2"),
         ]
     )
     found = {}

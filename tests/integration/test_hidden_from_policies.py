@@ -11,6 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
+from tests.kit.billing import attempt, item, subscription
 from tests.kit.databases import Connection, Database, acting_as
 from tests.kit.webhooks import domain, invitation, membership
 
@@ -21,6 +22,9 @@ KEYS: dict[str, str] = {
     "organization_memberships": "clerk_membership_id",
     "organization_invitations": "clerk_invitation_id",
     "organization_domains": "clerk_domain_id",
+    "subscriptions": "clerk_subscription_id",
+    "subscription_items": "clerk_subscription_item_id",
+    "payment_attempts": "clerk_payment_attempt_id",
 }
 
 
@@ -28,7 +32,9 @@ KEYS: dict[str, str] = {
 def labs(shared_database: Database) -> Iterator[Connection]:
     """An organization with an admin, an invitation and a domain."""
     with closing(Store(Fixed(shared_database.worker_url))) as store:
-        store.apply([membership(user_id="user_ada", role="org:admin", at=1), invitation(at=1), domain(at=1)])
+        of_org = [invitation(at=1), domain(at=1)]
+        billed = [subscription(at=1, org_id="org_1"), item(at=1, org_id="org_1"), attempt(at=1, org_id="org_1")]
+        store.apply([membership(user_id="user_ada", role="org:admin", at=1, permissions=[]), *of_org, *billed])
     with shared_database.connect() as connection:
         yield connection
 

@@ -26,13 +26,27 @@ def test_each_event_type_belongs_to_one_kind() -> None:
 
 def test_clerk_can_be_asked_for_each_object_that_reconcile_compares() -> None:
     """A path that ends with the id proves that an object without parents is gone, or the list of the instance."""
-    paths = {kind: (FACTS[kind].again_path, FACTS[kind].gone_path or FACTS[kind].again_path) for kind in READ_KINDS}
-    assert [kind for kind, (again, _) in paths.items() if not again] == []
+    alone = [FACTS[kind] for kind in READ_KINDS if not FACTS[kind].carrier]
+    assert [facts.kind for facts in alone if not facts.again_path] == []
     parents = ("{user}", "{organization}")
+    gone_paths = {facts.kind: facts.gone_path or facts.again_path for facts in alone}
     assert [
         kind
-        for kind, (_, gone) in paths.items()
+        for kind, gone in gone_paths.items()
         if not gone.endswith("/{id}")
         and gone.partition("?")[0] != FACTS[kind].list_path
         and not (FACTS[kind].parents and any(each in gone for each in parents))
     ] == []
+
+
+def test_an_object_that_another_object_brings_is_read_by_any_of_its_parents_and_never_deleted() -> None:
+    carried = [facts for facts in FACTS.values() if facts.carrier]
+    assert [facts.kind for facts in carried if facts.is_list_whole or facts.is_read_by_id] == []
+    paths = {facts.kind: FACTS[facts.carrier].paths_of_parents for facts in carried}
+    assert {facts.kind: set(facts.parents.values()) for facts in carried} == {
+        kind: set(of_kind) for kind, of_kind in paths.items()
+    }
+
+
+def test_each_kind_is_listed_by_clerk_or_says_how_a_lost_event_is_made_good() -> None:
+    assert [kind for kind, facts in FACTS.items() if (kind in READ_KINDS) is bool(facts.healed_by)] == []

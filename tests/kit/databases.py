@@ -18,7 +18,6 @@ from psycopg import sql
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
-from tests.kit.kinds import LATER
 
 WORKER = "clerk_sync_worker"
 SESSION = "clerk_sync_session"
@@ -202,21 +201,16 @@ def value(connection: Connection, query: LiteralString, *parameters: object) -> 
 
 def tables(connection: Connection) -> dict[str, Rows]:
     """All data that must not depend on the order in which events arrived."""
+    mirrored = {
+        facts.table.removeprefix("organization_"): sql.SQL("select * from {} order by {}").format(
+            sql.Identifier("clerk", facts.table), sql.Identifier(facts.key)
+        )
+        for facts in FACTS.values()
+        if facts.is_in_mirror
+    }
     return {
-        "users": rows(connection, "select * from clerk.users order by clerk_id"),
         "users_public": rows(connection, "select * from clerk.users_public order by clerk_id"),
-        "organizations": rows(connection, "select * from clerk.organizations order by clerk_org_id"),
-        "memberships": rows(connection, "select * from clerk.organization_memberships order by clerk_membership_id"),
-        "invitations": rows(connection, "select * from clerk.organization_invitations order by clerk_invitation_id"),
-        "domains": rows(connection, "select * from clerk.organization_domains order by clerk_domain_id"),
-        **{
-            facts.plural: connection.execute(
-                sql.SQL("select * from {} order by {}").format(
-                    sql.SQL(facts.relation("clerk")), sql.Identifier(facts.key)
-                )
-            ).fetchall()
-            for facts in map(FACTS.__getitem__, LATER)
-        },
+        **{name: connection.execute(query).fetchall() for name, query in mirrored.items()},
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(
             connection,

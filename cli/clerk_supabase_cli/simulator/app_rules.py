@@ -19,6 +19,9 @@ _TEXTS: Final[Mapping[Kind, str]] = {
     "invitation": "role_name",
     "waitlist_entry": "email_address",
     "session": "device_type",
+    "subscription": "payer_id",
+    "subscription_item": "plan_name",
+    "payment_attempt": "payment_id",
 }
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     kind: (facts.table, facts.key, _TEXTS.get(kind, "name")) for kind, facts in FACTS.items() if facts.is_in_mirror

@@ -15,6 +15,8 @@ from clerk_supabase.model.found_kinds import FACTS
 Place = tuple[Kind, str]
 """The kind and id of an entity."""
 
+TIMES: Final = ("_at", "_start", "_end", "_date")
+"""Ends of the names of the columns with times."""
 # The columns of a row with the ids of its parents.
 _PARENTS: Final[Mapping[str, Kind]] = {
     column: parent for facts in FACTS.values() for column, parent in facts.parents.items()
@@ -70,4 +72,4 @@ def truths_of(history: Iterable[tuple[Changes, Delivery]]) -> dict[Place, Truth]
 def mirrors(row: Columns, content: Columns) -> bool:
     """Tells whether the row has the values of the content."""
     # Postgres writes times in another form. The comparison with the reference database includes the times.
-    return all(row[name] == value for name, value in content.items() if not name.endswith(("_at", "_until")))
+    return all(row[name] == value for name, value in content.items() if not name.endswith(TIMES))

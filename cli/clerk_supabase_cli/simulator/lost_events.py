@@ -24,8 +24,8 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
-from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
@@ -51,10 +51,10 @@ _CHAPTERS: Final = 3
 _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # The kinds compared by reconcile, with table and key.
-_TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    kind: (FACTS[kind].relation(DEFAULT), FACTS[kind].key)
-    for kind in READ_KINDS
-    if FACTS[kind].is_read_by_id or kind == "waitlist_entry"
+_TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
+    kind: (facts.relation(DEFAULT), facts.key)
+    for kind, facts in FACTS.items()
+    if facts.is_read_by_id or facts.carrier or facts.paths_of_parents or kind == "waitlist_entry"
 }
 _EMPTY: Final = f"""
 truncate {", ".join(facts.relation(DEFAULT) for facts in FACTS.values())},

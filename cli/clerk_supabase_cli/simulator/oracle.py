@@ -11,6 +11,7 @@ from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.install.mirror import DEFAULT
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
+from clerk_supabase_cli.standin.billing.life import parent_of
 from clerk_supabase_cli.standin.worlds import World
 
 _PROFILES: Final = """
@@ -68,6 +69,8 @@ _SEEN: Final = "\nunion all ".join(
         *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].relation(DEFAULT)}" for kind in _SEEN_KINDS),  # noqa: S608 - names of FACTS
     ]
 )
+
+_BILLING: Final = frozenset({"org:sys_billing:read", "org:sys_billing:manage"})
 
 # At any moment
 
@@ -170,6 +173,9 @@ def to_be_seen(world: World, user_id: str) -> set[Place]:
     ):
         managed = {each["organization"]["id"] for each in own if _permissions(each) & needed}
         found |= {(kind, key) for key, each in objects.items() if each["organization_id"] in managed}
+    billed = {key: parent_of(each) for key, each in world.billing.items.items()}
+    payers = {user_id, *(each["organization"]["id"] for each in own if _permissions(each) & _BILLING)}
+    found |= {("subscription_item", key) for key, parent_id in billed.items() if parent_id in payers}
     return found | {(kind, key) for kind in ("permission", "role") for key in world.others[kind]}
 
 
@@ -177,5 +183,5 @@ def _permissions(membership: Mapping[str, Any]) -> set[str]:
     row = content_of("membership", dict(membership))
     named = set(row["permissions"])
     if row["role"] == "org:admin" and not any(each.startswith("org:sys_") for each in named):
-        return named | {"org:sys_memberships:manage", "org:sys_domains:manage"}
+        return named | {"org:sys_memberships:manage", "org:sys_domains:manage", "org:sys_billing:manage"}
     return named

@@ -16,7 +16,7 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.app_rules import TABLES
-from clerk_supabase_cli.simulator.clerks_clock import mirrors
+from clerk_supabase_cli.simulator.clerks_clock import TIMES, mirrors
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
@@ -124,13 +124,10 @@ def content_of(kind: Kind, found: Json) -> Columns:
 
 
 def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]]:
-    """Objects whose row differs from Clerk, each with the difference in words.
-
-    Without kinds that Clerk does not list: no run finds a lost event about such an object.
-    """
-    objects = {kind: of_kind for kind, of_kind in world.objects().items() if kind in READ_KINDS}
-    for kind, of_kind in objects.items():
-        for object_id, found in of_kind.items():
+    """Objects of compared kinds whose row differs from Clerk, each with the difference in words."""
+    objects = world.objects()
+    for kind in READ_KINDS:
+        for object_id, found in objects[kind].items():
             place = (kind, object_id)
             if not snapshot.shows(place):
                 why = "is hidden" if place in snapshot.rows else "has no row"
@@ -150,6 +147,6 @@ def as_of(now: int, found: Json) -> Json:
 
 
 def _differing(row: Columns, content: Columns) -> str:
-    names = [name for name, value in content.items() if not name.endswith("_at") and row[name] != value]
+    names = [name for name, value in content.items() if not name.endswith(TIMES) and row[name] != value]
     said, wanted = (json.dumps({name: each[name] for name in names}, default=str) for each in (row, content))
     return f"{said}, in Clerk {wanted}"

@@ -21,6 +21,7 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples, user_list
 from clerk_supabase_cli.standin.access.lists import LISTINGS, Listing, sessions_asked_for
+from clerk_supabase_cli.standin.billing import answers as billing
 from clerk_supabase_cli.standin.faults import Elements, Request
 from clerk_supabase_cli.standin.members import Members
 from clerk_supabase_cli.standin.rejections import (
@@ -58,6 +59,8 @@ class Answers:
     no_domains: tuple[int, str] | None = None
     """Status and code of the answer when the instance has no verified domains, such as 403
     organization_domains_not_enabled."""
+    no_billing: tuple[int, str] | None = None
+    """Status and code of the answer of an instance without Billing: 403 feature_not_enabled."""
     made_by_domains: set[str] = field(default_factory=set)
     """Ids of the invitations made by a domain: the list of a single organization omits these."""
     tells_expiry: bool = True
@@ -82,6 +85,8 @@ class Answers:
                     raise Rejection(status, code, "The organizations feature is not enabled for this instance.")
                 if self.no_domains and request.path.endswith("domains"):
                     raise Rejection(*self.no_domains, "This instance does not have domains enabled for organizations.")
+                if self.no_billing and "billing" in request.path.split("/"):
+                    raise Rejection(*self.no_billing, "This feature is not enabled on this instance")
                 check_parameters(request, parameters)
                 with self.lock:
                     answers = replace(self, world=self.seen()) if self.seen and method == "GET" else self
@@ -251,6 +256,24 @@ class Answers:
             found = [each for each in found if text in str(each["name"]).lower()]
         return _envelope(found, request, alter, ("created_at", "name"))
 
+    # Billing
+
+    def subscription_items(self, request: Request, alter: Alter) -> bytes:
+        return billing.items(self.world.billing, request, alter)
+
+    def plans(self, request: Request, alter: Alter) -> bytes:
+        return billing.plans(request, alter)
+
+    def subscription_of_user(self, _: Request, alter: Alter, user_id: str) -> bytes:
+        if user_id not in self.world.users:
+            raise not_found()
+        return billing.subscription(self.world.billing, user_id, alter)
+
+    def subscription_of_organization(self, _: Request, alter: Alter, org: str) -> bytes:
+        return billing.subscription(self.world.billing, self._organization(org)["id"], alter)
+
+    # The rest
+
     def others(self, kind: Kind, request: Request, alter: Alter) -> bytes:
         """The list of another kind, or of a kind that an app has added."""
         listing = LISTINGS.get(kind, Listing())
@@ -365,6 +388,10 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                 ),
                 ("GET", "/sessions", Answers.sessions, _PAGES | {"user_id", "client_id", "status"}),
                 ("GET", "/sessions/{id}", Answers.session, _NONE),
+                ("GET", "/billing/subscription_items", Answers.subscription_items, billing.ITEMS_PARAMETERS),
+                ("GET", "/billing/plans", Answers.plans, billing.PLANS_PARAMETERS),
+                ("GET", "/users/{id}/billing/subscription", Answers.subscription_of_user, _NONE),
+                ("GET", "/organizations/{id}/billing/subscription", Answers.subscription_of_organization, _NONE),
                 ("GET", "/instance", Answers.instance, _NONE),
                 ("GET", "/jwks", Answers.keys, _NONE),
                 *_routes_of_others(),

@@ -13,13 +13,15 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.access import life
+from clerk_supabase_cli.standin.billing.life import KINDS as BILLING_KINDS
+from clerk_supabase_cli.standin.billing.life import Billing, Payer
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
 
 # Milliseconds between two changes; 0 on purpose: Clerk may write twice within a millisecond.
 _STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
 OTHER_KINDS: Final = tuple(
-    kind for kind in FACTS if kind not in {"user", "organization", "membership", "invitation", "domain"}
+    kind for kind in FACTS if kind not in {"user", "organization", "membership", "invitation", "domain", *BILLING_KINDS}
 )
 """The kinds without a field of World of their own, and kinds that an app has added."""
 
@@ -36,6 +38,7 @@ class World:
     memberships: MutableMapping[str, Json] = field(default_factory=dict)
     invitations: dict[str, Json] = field(default_factory=dict)
     domains: dict[str, Json] = field(default_factory=dict)
+    billing: Billing = field(default_factory=Billing)
     others: dict[Kind, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in OTHER_KINDS})
     """Objects of these kinds, by kind and id."""
     events: list[Json] = field(default_factory=list)
@@ -66,6 +69,7 @@ class World:
             self.delete_user: 2,
             self.delete_organization: 1,
             **life.happenings(self),
+            self.bill: 4,
         }
         for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
             happening()
@@ -78,15 +82,17 @@ class World:
             "membership": self.memberships,
             "invitation": self.invitations,
             "domain": self.domains,
+            **self.billing.objects(),
             **self.others,
         }
 
     def children_of(self, ids: Collection[str]) -> set[str]:
-        """Ids of the memberships, invitations, domains and sessions of the users and organizations with these ids."""
+        """Ids of the memberships, invitations, domains, sessions and subscriptions of these users and organizations."""
         members = {key for key, each in self.memberships.items() if {_org_of(each), _user_of(each)} & {*ids}}
         of_organizations = (*self.invitations.items(), *self.domains.items())
         sessions = {key for key, each in self.others["session"].items() if each["user_id"] in ids}
-        return members | sessions | {key for key, each in of_organizations if each["organization_id"] in ids}
+        of_organization = {key for key, each in of_organizations if each["organization_id"] in ids}
+        return members | sessions | of_organization | self.billing.children_of(ids)
 
     # For changes of objects of any kind
 
@@ -127,7 +133,7 @@ class World:
         return user
 
     def update(self, kind: Kind, object_id: str, changes: Json) -> Json:
-        """Changes whole fields of an object of any kind except invitations."""
+        """Changes whole fields of an object of any kind except invitations and those of Billing."""
         objects, event_type = self._editable()[kind], FACTS[kind].whole
         objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
         self._send(event_type, objects[object_id])
@@ -136,6 +142,7 @@ class World:
     def remove_user(self, user_id: str) -> None:
         """Deletes a user with all memberships."""
         del self.users[user_id]
+        self.billing.drop(self.billing.children_of({user_id}))
         self._tick()
         self._send("user.deleted", samples.deleted("user", user_id))
         self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
@@ -192,6 +199,7 @@ class World:
     def remove_organization(self, org_id: str) -> None:
         """Deletes an organization with its memberships, invitations and domains."""
         del self.organizations[org_id]
+        self.billing.drop(self.billing.children_of({org_id}))
         self._tick()
         self._send("organization.deleted", samples.deleted("organization", org_id))
         self._drop_memberships({key for key, each in self.memberships.items() if _org_of(each) == org_id})
@@ -294,6 +302,16 @@ class World:
         del self.domains[domain_id]
         self._tick()
         self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
+
+    # Billing
+
+    def bill(self) -> None:
+        """Changes the subscription of a random user or organization."""
+        user_id = self._any(self.users) or ""
+        org_id = (self._any(self.organizations) or "") if self.chance.random() < 0.5 else ""
+        if user_id or org_id:
+            payer = Payer(self.billing, self.chance, self._tick, self._new_id, self._send)
+            payer.live(user_id="" if org_id else user_id, org_id=org_id)
 
     # Events
 

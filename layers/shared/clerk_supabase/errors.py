@@ -26,6 +26,7 @@ ClerkSupabaseError
         ├── WrongInstance
         ├── OrganizationsUnavailable
         ├── DomainsUnavailable
+        ├── BillingUnavailable
         ├── ContradictoryAnswer
         └── GoneFromClerk
 """
@@ -183,6 +184,10 @@ class OrganizationsUnavailable(ClerkRejected):
 
 class DomainsUnavailable(ClerkRejected):
     """Domains of organizations are switched off in this instance of Clerk."""
+
+
+class BillingUnavailable(ClerkRejected):
+    """Billing is switched off in this instance of Clerk."""
 
 
 class ContradictoryAnswer(ClerkRejected):

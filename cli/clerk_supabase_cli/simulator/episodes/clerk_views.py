@@ -65,6 +65,7 @@ class History:
 def copy_of(world: World, without: Collection[str] = ()) -> World:
     """Copies the present objects of a world, except some, into another world."""
     copied = World(world.chance, world.name, now=world.now)
+    copied.billing = world.billing.copy(without)
     copied.users = _population((key, user) for key, user in world.users.items() if key not in without)
     for ours, theirs in (
         (copied.organizations, world.organizations),

@@ -14,6 +14,8 @@ from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim a change.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
+# The brake has a limit for each kind.
+_KINDS: Final = len(READ_KINDS)
 
 
 def run_untrue(

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.billing.life import EVENTS as BILLING_EVENTS
+from clerk_supabase_cli.standin.billing.life import parent_of
 from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults, Message, Webhooks
@@ -313,6 +315,8 @@ def _ids_of(event_type: str, data: Json) -> set[str]:
             named += [data["user_id"]]
         elif family in ("organizationInvitation", "organizationDomain") and verb != "deleted":
             named += [data["organization_id"]]
+        elif family in BILLING_EVENTS:
+            named += [parent_of(data)]
     except (KeyError, TypeError):
         named += [None]
     if not all(isinstance(each, str) for each in named):

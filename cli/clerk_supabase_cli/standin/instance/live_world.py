@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.billing.life import KINDS as BILLING_KINDS
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
@@ -63,6 +64,7 @@ class LiveWorld(World):
             memberships=dict(self.memberships),
             invitations=dict(self.invitations),
             domains=dict(self.domains),
+            billing=self.billing.copy(),
             others={kind: dict(objects) for kind, objects in self.others.items()},
             deleted=set(self.deleted),
         )
@@ -84,8 +86,11 @@ class LiveWorld(World):
             self._unlearn(data["id"])
         else:
             self._learn_parents(data)
-            # Only events of sessions show the user, too.
-            objects[data["id"]] = {name: each for name, each in data.items() if name != "user"}
+            if kind in BILLING_KINDS:
+                self.billing.learn(kind, data)
+            else:
+                # Only events of sessions show the user, too.
+                objects[data["id"]] = {name: each for name, each in data.items() if name != "user"}
         return True
 
     def _unlearn(self, object_id: str) -> None:
@@ -97,11 +102,13 @@ class LiveWorld(World):
 
     def _learn_parents(self, data: Json) -> None:
         described = data.get("organization") or {"id": data.get("organization_id")}
-        org_id, member = described["id"], data.get("public_user_data", {})
+        payer = data.get("payer") or {}
+        org_id = described["id"] or payer.get("organization_id")
+        member = data.get("public_user_data") or payer
         moment = data.get("created_at", self.now)
         made = {"created_at": moment, "updated_at": moment}
         if org_id and org_id not in self.organizations and org_id not in self.deleted:
-            self.organizations[org_id] = samples.organization(org_id, **made) | described
+            self.organizations[org_id] = samples.organization(org_id, **made) | described | {"id": org_id}
         if isinstance(user := data.get("user"), dict) and user.get("id") not in {*self.users, *self.deleted}:
             self.users[user["id"]] = user
         # The user of a session may be missing in the event.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -25,13 +25,15 @@ from clerk_supabase.clerk.pages import (
 )
 from clerk_supabase.clerk.walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
-from clerk_supabase.model.facts import ListKind
+from clerk_supabase.model.facts import Facts, ListKind
 from clerk_supabase.model.found_kinds import FACTS
 
 MOST_IDS: Final = 100
 """The largest number of ids in one request."""
 
 _USERS: Final = "/users"
+# Of the same page of a list that grows; beyond, the overlap of two pages has to do.
+_MOST_READS: Final = 3
 
 Read = TypeVar("Read")
 
@@ -77,17 +79,22 @@ class Clerk:
 
     def oldest_first(self, kind: ListKind) -> Iterator[Page]:
         """Every object of a kind, oldest first, in overlapping pages."""
-        return self._list(FACTS[kind].list_path)
+        return by_offset(lambda offset: self.page_at(kind, offset))
 
     def newest_first(self, kind: ListKind) -> Iterator[Page]:
         """Every object of a kind, newest first, in overlapping pages. Stop as early as possible."""
-        order: Parameters = [("order_by", "-created_at")]
-        return by_offset(lambda offset: self._get(FACTS[kind].list_path, [*order, *_page_at(offset)], read_envelope))
+        facts = FACTS[kind]
+        order: Parameters = [] if facts.is_listed_newest_first else [("order_by", "-created_at")]
+        parameters = [*facts.list_filters, *order]
+        return by_offset(lambda offset: self._get(facts.list_path, [*parameters, *_page_at(offset)], read_envelope))
 
     def page_at(self, kind: ListKind, offset: int, size: int = PAGE_SIZE) -> Page:
         """A page of the objects of a kind, oldest first."""
+        facts = FACTS[kind]
+        if facts.is_listed_newest_first:
+            return self._page_from_the_end(facts, offset, size)
         parameters: Parameters = [("order_by", "+created_at"), ("limit", size), ("offset", offset)]
-        return self._get(FACTS[kind].list_path, parameters, read_envelope)
+        return self._get(facts.list_path, [*facts.list_filters, *parameters], read_envelope)
 
     # Organizations
 
@@ -129,6 +136,10 @@ class Clerk:
             raise ContradictoryAnswer("Clerk answered with another object than the request named")
         return Look(found.value, found.observed_at)
 
+    def of_parent(self, path: str) -> Look[Item]:
+        """The only object of a parent, at a path. Raises GoneFromClerk."""
+        return self._look(path, (), read_object)
+
     def listed(self, path: str, parameters: Parameters = ()) -> Iterator[Page]:
         """A list in overlapping pages, with no other parameters. Raises GoneFromClerk."""
         return by_offset(lambda offset: self._get(path, [*parameters, *_page_at(offset)], read_envelope))
@@ -167,6 +178,28 @@ class Clerk:
 
     def _users(self, parameters: Parameters) -> Page:
         return self._get(_USERS, parameters, read_array)
+
+    def _page_from_the_end(self, facts: Facts, offset: int, size: int) -> Page:
+        """A page, oldest first, of a list that Clerk gives newest first.
+
+        An offset from the end depends on the length of the list: a list that grew meanwhile is asked again.
+        """
+
+        def read(limit: int, start: int) -> Page:
+            return self._get(facts.list_path, [*facts.list_filters, ("limit", limit), ("offset", start)], read_envelope)
+
+        page = read(1, 0)
+        for _ in range(_MOST_READS):
+            total = page.total_count or 0
+            limit = min(size, total - offset)
+            if limit <= 0:
+                return replace(page, items=[], odd=[], size=0)
+            page = read(limit, total - offset - limit)
+            if page.size > limit:
+                raise ContradictoryAnswer("Clerk listed more objects than the request asked for")
+            if page.total_count == total:
+                break
+        return replace(page, items=page.items[::-1])
 
     def _list(self, path: str, filters: Parameters = ()) -> Iterator[Page]:
         return self.listed(path, [*filters, ("order_by", "+created_at")])

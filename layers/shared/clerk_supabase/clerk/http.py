@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from clerk_supabase.clerk.pages import Unreadable
 from clerk_supabase.clerk.rate_limit import TokenBucket
 from clerk_supabase.errors import (
+    BillingUnavailable,
     ClerkKeyRejected,
     ClerkRejected,
     ClerkUnavailable,
@@ -60,6 +61,8 @@ _DAY: Final = 86_400_000
 # No other code means this: an expired plan or a firewall, too, answers an organization path with 402 or 403.
 _SWITCHED_OFF: Final = "organization_not_enabled_in_instance"
 _DOMAINS_SWITCHED_OFF: Final = "organization_domains_not_enabled"
+# Of any feature, so only the path shows that Billing is meant: https://clerk.com/docs/guides/development/errors/backend-api
+_FEATURE_SWITCHED_OFF: Final = "feature_not_enabled"
 
 Parameters = Sequence[tuple[str, str | int]]
 Read = TypeVar("Read")
@@ -327,6 +330,8 @@ def _rejection(status: int, path: str, body: bytes, observed_at: int) -> ClerkRe
         return OrganizationsUnavailable(f"{said}: organizations are switched off in Clerk's dashboard")
     if _DOMAINS_SWITCHED_OFF in known:
         return DomainsUnavailable(f"{said}: verified domains are switched off in Clerk's dashboard")
+    if _FEATURE_SWITCHED_OFF in known and "billing" in path.split("/"):
+        return BillingUnavailable(f"{said}: Billing is switched off in Clerk's dashboard")
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
     if not known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -70,7 +70,7 @@ class Changes(NamedTuple):
 
     main: Change
     companions: tuple[Change, ...] = ()
-    """Stubs of parents that may not have arrived yet, and private metadata when it is kept."""
+    """Stubs of parents that may not have arrived, objects inside the object, and private metadata when it is kept."""
     dropped: tuple[str, ...] = ()
     """Fields that lost a part, because the part cannot be stored."""
 
@@ -116,7 +116,6 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
     if meaning.is_delete:
         # The rest of a deleted object has no updated_at, or an old one: only the envelope has the moment.
         gone = parse_object(DeletedObject, event.data)
-        version = Version(event.timestamp, event.timestamp)
         main: Change = Delete(meaning.kind, gone.id, event.timestamp)
         companions: list[Change] = []
     else:
@@ -126,8 +125,8 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
         else:
             version = Version(found.updated_at, event.timestamp)
         main = Upsert(found.kind, found.id, version, found.columns())
-        companions = [_stub(parent) for parent in found.parents()]
-    _refuse_the_future(version, received_at, "event")
+        companions = _companions(found, event.timestamp)
+    _refuse_the_future((main, *companions), received_at, "event")
     if keep_private_metadata and meaning.kind in WITH_PRIVATE_METADATA:
         if isinstance(main, Delete):
             companions.append(Delete("private_metadata", main.id, main.deleted_at))
@@ -160,8 +159,8 @@ def changes_of_object(
         found, dropped = _read_json(MODELS[kind], json)
         found, version = _told_by_api(found, observed_at)
         main = Upsert(kind, found.id, version, found.columns())
-        companions += [_stub(parent) for parent in found.parents()]
-    _refuse_the_future(version, received_at, kind)
+        companions += _companions(found, observed_at)
+    _refuse_the_future((main, *companions), received_at, kind)
     if keep_private_metadata and kind in WITH_PRIVATE_METADATA:
         private, dropped_too = _read_json(PrivateMetadata, json)
         companions.append(_private(main, private))
@@ -210,9 +209,24 @@ def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Ver
     return found, Version(found.updated_at, observed_at)
 
 
-def _refuse_the_future(version: Version, received_at: int, what: str) -> None:
-    if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
-        raise UnusableEvent(f"{what}: its clock is more than a day ahead of ours")
+def _refuse_the_future(changes: Iterable[Change], received_at: int, what: str) -> None:
+    for change in changes:
+        newest = change.deleted_at if isinstance(change, Delete) else max(change.version)
+        # A stub has no version, and loses against every event.
+        if newest > received_at + _DAY and not _is_stub(change):
+            raise UnusableEvent(f"{what}: its clock is more than a day ahead of ours")
+
+
+def _is_stub(change: Change) -> bool:
+    return isinstance(change, Upsert) and change.version.source_updated_at == 0
+
+
+def _companions(found: ClerkObject, observed_at: int) -> list[Change]:
+    """Stubs of the parents, and the objects inside the object, each with its own version."""
+    inner = (
+        Upsert(each.kind, each.id, Version(each.updated_at, observed_at), each.columns()) for each in found.companions()
+    )
+    return [*map(_stub, found.parents()), *inner]
 
 
 def _stub(parent: ClerkObject) -> Upsert:

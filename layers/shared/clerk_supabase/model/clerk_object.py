@@ -126,6 +126,10 @@ class ClerkObject(Lenient):
         """The known columns of the objects to which the row points: their own events may not have arrived yet."""
         return ()
 
+    def companions(self) -> tuple[ClerkObject, ...]:
+        """The objects inside this object that have a table and a version of their own."""
+        return ()
+
     def told_by_api(self, observed_at: int) -> tuple[ClerkObject, int]:
         """The object of an answer of the Backend API as of the answer's moment, and that moment for the version."""
         return self, observed_at

@@ -93,9 +93,9 @@ def subject_of(body: bytes) -> Subject:
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
         return Subject(event_type, object_id, object_id)
-    # Of a membership, of an invitation that was accepted or a session, and of a session without that field.
+    # Of a membership, of a billing object, of an accepted invitation or a session, and of a session without that field.
     named = (
-        _object(data.get("public_user_data")).get("user_id"),
+        *(_object(data.get(name)).get("user_id") for name in ("public_user_data", "payer")),
         data.get("user_id"),
         _object(data.get("user")).get("id"),
     )

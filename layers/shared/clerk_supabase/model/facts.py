@@ -34,6 +34,8 @@ class Facts:
     """Kinds of its parents, by the columns that name the parents."""
     list_path: str = ""
     """Path of Clerk's Backend API that lists all objects of the instance by creation; empty: there is no such list."""
+    list_filters: tuple[tuple[str, str], ...] = ()
+    """Parameters of every request for the list."""
     again_path: str = ""
     """Request to the Backend API that reads objects again.
 
@@ -44,6 +46,19 @@ class Facts:
     gone_path: str = ""
     """Request that proves that an object is gone: Clerk answers 404, or with a complete list without the object. Empty:
     the request of `again_path`."""
+    paths_of_parents: Mapping[Kind, str] = field(default_factory=dict)
+    """Requests that read the only object of a parent, by the kind of the parent."""
+    carrier: Kind = ""
+    """Kind of the object with which Clerk sends objects of this kind whole; empty: each is sent whole alone.
+
+    Comparisons repair an object by its carrier, which `paths_of_parents` of the carrier's facts reads.
+    """
+    is_listed_newest_first: bool = False
+    """True: Clerk lists the objects in one order only, the newest first."""
+    is_list_whole: bool = True
+    """False: the list may leave objects out, so a missing object is never deleted."""
+    healed_by: str = ""
+    """How a lost event is made good when no list has the objects, in words; empty: Clerk lists the objects."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     keeps_private_metadata: bool = False
@@ -59,6 +74,11 @@ class Facts:
     def relation(self, mirror: str) -> str:
         """The table with its schema. *mirror*: name of the mirror's schema."""
         return f"{mirror}.{self.table}" if self.is_in_mirror else self.table
+
+    @property
+    def repaired_as(self) -> Kind:
+        """Kind of the object by which reconcile repairs an object of this kind."""
+        return self.carrier or self.kind
 
     @property
     def whole(self) -> str:

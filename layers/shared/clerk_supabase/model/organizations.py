@@ -75,7 +75,7 @@ class Organization(ClerkObject):
         }
 
 
-class _EmbeddedOrganization(Organization):
+class EmbeddedOrganization(Organization):
     """An organization inside another object; only its id is certain."""
 
     updated_at: Milliseconds = 0
@@ -103,7 +103,7 @@ class Membership(ClerkObject):
     role_name: ClientText = None
     permissions: Annotated[list[str], EMPTY_LIST] = []
     public_metadata: Metadata = {}
-    organization: _EmbeddedOrganization
+    organization: EmbeddedOrganization
     public_user_data: PublicUserData
 
     def columns(self) -> Columns:
@@ -192,7 +192,7 @@ class Invitation(ClerkObject):
 
     def parents(self) -> tuple[ClerkObject, ...]:
         """The organization, of which only the id is known."""
-        return (_EmbeddedOrganization(id=self.organization_id),)
+        return (EmbeddedOrganization(id=self.organization_id),)
 
 
 class Domain(ClerkObject):
@@ -223,4 +223,4 @@ class Domain(ClerkObject):
 
     def parents(self) -> tuple[ClerkObject, ...]:
         """The organization, of which only the id is known."""
-        return (_EmbeddedOrganization(id=self.organization_id),)
+        return (EmbeddedOrganization(id=self.organization_id),)

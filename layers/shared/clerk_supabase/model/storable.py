@@ -66,7 +66,7 @@ def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...
     Raises UnusableEvent for such a part in a field without a Loss.
     """
     found, misfits = _read_fitting(model, data)
-    content = found.model_dump()
+    content = found.model_dump(exclude_unset=True)
     unstorable = set(_unstorable(model, content))
     for place in unstorable:
         if _field_of(model, place) is None:

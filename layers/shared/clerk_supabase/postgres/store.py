@@ -39,6 +39,7 @@ Function = Literal[
     "fill",
     "finish_window",
     "find_unseen",
+    "items_without_subscription",
     "prepare_deletes",
     "next_slice",
     "visit_slice",

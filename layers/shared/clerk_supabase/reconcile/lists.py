@@ -43,8 +43,11 @@ def compare_list(work: Work, kind: ListKind, window: PlannedWindow) -> None:
 
 
 def find_extra(work: Work, kind: ListKind, tally: Tally) -> str | None:
-    """Stores a finding for each row that Clerk did not list; returns a reason to doubt the list, if any."""
-    seen = work.runs.find_unseen(work.run_id, kind)
+    """Stores a finding for each row that Clerk did not list; returns a reason to doubt the list, if any.
+
+    No finding about a kind whose list may leave objects out.
+    """
+    seen = work.runs.find_unseen(work.run_id, kind, is_count_only=not FACTS[kind].is_list_whole)
     doubts = doubts_about_list(tally, seen, KIND_NAMES[kind])
     if doubts is None:
         note_visit(work, kind, Window())

@@ -11,22 +11,28 @@ from typing import Annotated, Final, NamedTuple
 from msgspec import Struct
 
 from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
-from clerk_supabase.model.changes import Changes, changes_of_object
+from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
 from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
+from clerk_supabase.reconcile.corrections.reading import repairs_by_reading
 from clerk_supabase.reconcile.drift import Brake, Tally
 from clerk_supabase.reconcile.records import Begun, PlannedWindow
-from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, settled
+from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500: to send more repairs in single messages would take longer than to apply the whole page at once.
 _MOST_MESSAGES: Final = 100
+# Objects that are read again between two sends: a run without time left keeps the repairs that were sent.
+_READ_AT_ONCE: Final = 50
 _ACTIONS: Final = ("none", "repair", "hold")
 _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
+_OVERTAKEN: Final = frozenset({"stale", "deleted_before"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +292,13 @@ class Comparison:
 
     def _repair(self, items: Sequence[Item], differences: Mapping[str, _Found], filled: int) -> None:
         self._count(differences)
-        to_repair = [item for item in items if item.id in differences and differences[item.id].action == "repair"]
-        missing = [item for item in to_repair if differences[item.id].difference == "missing"]
+        wanted = {item_id for item_id, found in differences.items() if found.action == "repair"}
+        if FACTS[self.window.kind].carrier:
+            wanted |= self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
+        to_repair = [item for item in items if item.id in wanted]
+        missing = [
+            item for item in to_repair if item.id in differences and differences[item.id].difference == "missing"
+        ]
         self._is_bulk = filled + len(missing) >= _MOST_MESSAGES
         if self._work.begun.run.is_dry_run:
             return
@@ -303,16 +314,43 @@ class Comparison:
 
     def _send(self, sender: Repairs, items: Sequence[Item]) -> None:
         run_id, kind = self._work.run_id, self.window.kind
-        repairs = [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+        if not FACTS[kind].carrier:
+            self._send_repairs(sender, [Repair(run_id, kind, each.id, each.observed_at, each.json()) for each in items])
+            return
+        held = [self._held(item) for item in items]
+        for object_id, *parents in held:
+            if not any(parents):
+                self._note_unusable(object_id, UnusableEvent("Clerk's list names no payer"))
+        for start in range(0, len(held), _READ_AT_ONCE):
+            some = held[start : start + _READ_AT_ONCE]
+            self._send_repairs(sender, repairs_by_reading(self._work.clerk, run_id, kind, some))
+
+    def _held(self, item: Item) -> Held:
+        """The id of an object, and of its user or organization."""
+        changes = self._changes(item)
+        content = changes.main.content if changes and isinstance(changes.main, Upsert) else {}
+        parents = {of_kind: content.get(column) for column, of_kind in FACTS[self.window.kind].parents.items()}
+        return item.id, parents.get("user"), parents.get("organization")
+
+    def _send_repairs(self, sender: Repairs, repairs: Sequence[Repair]) -> None:
+        run_id, kind = self._work.run_id, self.window.kind
         became = sender.send(self._runs.store, repairs, self._work.clock_ms())
         ids = settled(repairs, became)
         if ids.refused or ids.held_up:
             self._runs.settle(run_id, kind, refused=ids.refused, held_up=ids.held_up)
         self._add("refused", len(ids.refused))
-        self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
-        self._add("repairs sent", sum(outcome == "sent" for outcome in became))
-        # A newer version was applied after the comparison of the page.
-        self._add("overtaken", sum(outcome in {"stale", "deleted_before"} for outcome in became))
+        for repair, outcome in zip(repairs, became, strict=True):
+            self._count_repair(len(repair.brings), outcome)
+
+    def _count_repair(self, brought: int, outcome: Sent) -> None:
+        """Counts the result of a repair. `brought`: number of objects inside its object, each with its own version."""
+        if outcome == "sent":
+            self._add("repairs sent", brought or 1)
+        elif outcome in _REPAIRED or (brought and not isinstance(outcome, Exception)):
+            self._add("repaired", brought or 1)
+        elif outcome in _OVERTAKEN:
+            # A newer version was applied after the comparison of the page.
+            self._add("overtaken", 1)
 
     # Counting
 

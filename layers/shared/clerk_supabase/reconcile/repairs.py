@@ -28,6 +28,8 @@ class Repair:
     json: bytes | None
     counts_as: int = 0
     """The lowest version of the object, even if its own fields name a lower one: Clerk's clock, milliseconds."""
+    brings: tuple[str, ...] = ()
+    """Ids of the objects inside the object that are to be repaired, instead of the object itself."""
 
     @property
     def name(self) -> str:
@@ -150,11 +152,11 @@ class Settled:
 
 
 def settled(repairs: Sequence[Repair], became: Sequence[Sent]) -> Settled:
-    """Sorts repairs by result."""
+    """Sorts the repaired objects by result."""
     ids: tuple[list[str], list[str], list[str]] = ([], [], [])
     for repair, outcome in zip(repairs, became, strict=True):
         place = 2 if isinstance(outcome, Retryable) else int(isinstance(outcome, Exception))
-        ids[place].append(repair.id)
+        ids[place].extend(repair.brings or (repair.id,))
     return Settled(*ids)
 
 

@@ -14,6 +14,7 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
+    BillingUnavailable,
     ClerkKeyRejected,
     ClerkRejected,
     ClerkSupabaseError,
@@ -53,9 +54,13 @@ from clerk_supabase.telemetry import logger
 
 _SWITCHED_OFF = "organizations are switched off in Clerk: organizations and their objects were not compared"
 _OF_ORGANIZATIONS: Final = tuple(
-    kind for kind in LIST_KINDS if kind == "organization" or "organization" in FACTS[kind].parents.values()
+    kind
+    for kind in LIST_KINDS
+    # Without organizations, users still have subscription items.
+    if kind == "organization" or ("organization" in FACTS[kind].parents.values() and not FACTS[kind].carrier)
 )
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
+_BILLING_SWITCHED_OFF = "Billing is switched off in Clerk: subscriptions and their items were not compared"
 
 
 class Reconcile:
@@ -221,7 +226,7 @@ class Reconcile:
     def _each_list(
         work: Work, compare: Callable[[ListKind], None], doubts: dict[ReadKind, str | None]
     ) -> Sequence[str]:
-        """Compare each list that Clerk has; return a sentence if organizations or domains are switched off."""
+        """Compare each list that Clerk has; return a sentence for each feature that is switched off."""
         switched_off: dict[ListKind, str] = {}
         for kind in LIST_KINDS:
             if kind in switched_off:
@@ -234,6 +239,9 @@ class Reconcile:
             except DomainsUnavailable as error:
                 logger.warning("domains are not compared", reason=str(error))
                 switched_off[kind] = _DOMAINS_SWITCHED_OFF
+            except BillingUnavailable as error:
+                logger.warning("subscriptions are not compared", reason=str(error))
+                switched_off[kind] = _BILLING_SWITCHED_OFF
             except ClerkKeyRejected:
                 raise
             except ClerkRejected as error:

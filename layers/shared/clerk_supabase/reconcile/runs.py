@@ -175,9 +175,17 @@ class Runs:
         """The number of rows of a kind created before each moment, without hidden rows."""
         return cast("Sequence[int]", self.store.call("rank_rows", {"kind": kind, "moments": moments}))
 
-    def find_unseen(self, run_id: int, kind: ReadKind) -> int:
-        """Stores a finding for each row that Clerk did not list; returns the number of objects that Clerk listed."""
-        return int(_unless_over(self.store.call("find_unseen", {"run": run_id, "kind": kind}))["seen"])
+    def find_unseen(self, run_id: int, kind: ReadKind, *, is_count_only: bool = False) -> int:
+        """Stores a finding for each row that Clerk did not list; returns the number of objects that Clerk listed.
+
+        With `is_count_only`, no finding is stored.
+        """
+        asked = {"run": run_id, "kind": kind, "is_count_only": is_count_only}
+        return int(_unless_over(self.store.call("find_unseen", asked))["seen"])
+
+    def items_without_subscription(self, run_id: int, ids: Sequence[str]) -> set[str]:
+        """The subscription items among these whose subscription has no row, or a row that contradicts its items."""
+        return set(_unless_over(self.store.call("items_without_subscription", {"run": run_id, "ids": ids})))
 
     def find_unseen_among(self, run_id: int, kind: ReadKind, window: Window, ids: Sequence[str]) -> None:
         """Stores a finding for each row created in a window whose id Clerk did not list there."""

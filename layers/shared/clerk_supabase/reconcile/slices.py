@@ -15,7 +15,7 @@ from clerk_supabase.clerk.sweep import Place, due, place_in, where_ranks_differ
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.model.clerk_object import LAST_MILLISECOND
 from clerk_supabase.model.facts import ListKind
-from clerk_supabase.model.found_kinds import KIND_NAMES
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES
 from clerk_supabase.reconcile.drift import doubts_about_pages
 from clerk_supabase.reconcile.lists import LISTS, SLICES, compare_page, find_extra, note_visit
 from clerk_supabase.reconcile.pages import Comparison, Work
@@ -52,7 +52,8 @@ def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWin
         doubts.deletes = find_extra(work, kind, new.tally)
         return doubts
     rest = _Rest(work, kind, Comparison(work, work.runs, windows[SLICES[kind]]), doubts)
-    rest.compare_where_numbers_differ(total, new.missing_created)
+    if FACTS[kind].is_list_whole:
+        rest.compare_where_numbers_differ(total, new.missing_created)
     rest.compare_slices(total)
     rest.comparison.finish()
     of_pages = (doubts_about_pages(tally, KIND_NAMES[kind]) for tally in (new.tally, rest.comparison.tally))
@@ -162,9 +163,9 @@ class _Rest:
                 self.comparison.tally["repeated"] = 1
                 yield part
                 return
-            if part.is_whole:
+            if part.is_whole and FACTS[kind].is_list_whole:
                 work.runs.find_unseen_among(work.run_id, kind, part.window, [item.id for item in part.items])
-            else:
+            elif not part.is_whole:
                 reason = f"objects were removed while Clerk listed {KIND_NAMES[kind]}, so some may have been missed"
                 self._doubts.more += [] if reason in self._doubts.more else [reason]
             note_visit(work, kind, part.window, is_whole=part.is_whole)

@@ -54,7 +54,7 @@ def invite_many(stage: Stage, chance: Random) -> None:
 
 def set_back(stage: Stage, chance: Random) -> None:
     """Another server of Clerk's, with a clock 10 ms behind, writes the next change."""
-    kind = chance.choice([kind for kind in READ_KINDS if "updated" in FACTS[kind].verbs])
+    kind = chance.choice([kind for kind in READ_KINDS if "updated" in FACTS[kind].verbs and not FACTS[kind].carrier])
     objects: Any = stage.world.objects()[kind]
     if not objects:
         return

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from clerk_supabase.clerk.api import MOST_IDS
-from clerk_supabase.clerk.lookups import Held, read_again
+from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import READ_KINDS
+from clerk_supabase.reconcile.corrections.reading import repairs_by_reading
 from clerk_supabase.reconcile.pages import Work
-from clerk_supabase.reconcile.repairs import Repair, Settled, settled
+from clerk_supabase.reconcile.repairs import Settled, settled
 from clerk_supabase.telemetry import logger
 
 # Of each kind: with locks on more rows, most rows are locked, and the next run comes soon.
@@ -42,13 +43,12 @@ def retry_held_up(work: Work) -> StillWrong:
 
 def _repaired(work: Work, kind: ReadKind, held: Sequence[Held]) -> Settled:
     try:
-        items = list(read_again(work.clerk, kind, held))
+        repairs = repairs_by_reading(work.clerk, work.run_id, kind, held)
     except ClerkKeyRejected:
         raise
     except ClerkRejected as error:
         logger.warning("objects held up by locks could not be read again", kind=kind, reason=str(error))
         return settled([], [])
-    repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
     became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
     work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused)
     return became

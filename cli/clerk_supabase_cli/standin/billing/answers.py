@@ -1,0 +1,82 @@
+"""Answers of Clerk's Backend API about Billing, computed from the subscriptions of a made-up world.
+
+Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from clerk_supabase_cli.standin.billing import objects
+from clerk_supabase_cli.standin.billing.life import Billing
+from clerk_supabase_cli.standin.faults import Elements, Request
+from clerk_supabase_cli.standin.rejections import integer, limit_of, not_found, unprocessable
+from clerk_supabase_cli.standin.samples import Json
+
+ITEMS_PARAMETERS: Final = frozenset({"limit", "offset", "include_free", "status", "payer_type", "plan_id", "query"})
+PLANS_PARAMETERS: Final = frozenset({"limit", "offset", "payer_type"})
+_STATUSES: Final = ("active", "ended", "past_due", "upcoming", "free_trial")
+_PAYERS: Final = ("user", "org")
+_FLAGS: Final = ("", "true", "false")
+
+Alter = Callable[[Elements], Elements]
+
+
+def items(billing: Billing, request: Request, alter: Alter) -> bytes:
+    """The items of all payers, the newest first; items of default plans only on request."""
+    found = list(billing.items.values())
+    if _choice(request, "include_free", _FLAGS) != "true":
+        found = [each for each in found if not _is_free(each)]
+    if status := _choice(request, "status", ("", *_STATUSES)):
+        found = [each for each in found if each["status"] == status or (status == "free_trial" and _is_trial(each))]
+    if payer_type := _choice(request, "payer_type", ("", *_PAYERS)):
+        found = [each for each in found if bool(each["payer"]["user_id"]) == (payer_type == "user")]
+    if plan_id := request.value("plan_id"):
+        found = [each for each in found if each["plan_id"] == plan_id]
+    if text := request.value("query").lower():
+        found = [each for each in found if text in str(each["payer"]).lower()]
+    return _page([objects.told_item(each) for each in _newest_first(found)], request, alter)
+
+
+def plans(request: Request, alter: Alter) -> bytes:
+    """The plans of the instance, with their features."""
+    payer_type = _choice(request, "payer_type", ("", *_PAYERS))
+    found = [plan for plan in objects.PLANS.values() if payer_type in ("", plan.payer_type)]
+    return _page([objects.plan_of_api(plan) for plan in reversed(found)], request, alter)
+
+
+def subscription(billing: Billing, parent_id: str, alter: Alter) -> bytes:
+    """The subscription of a user or an organization, with the items. Raises Rejection without a subscription."""
+    found = billing.subscription_of(parent_id)
+    if found is None:
+        raise not_found()
+    told = objects.told_subscription(found, _newest_first(billing.items_of(found["id"])))
+    return b"".join(alter([msgspec.json.encode(told)]))
+
+
+def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    value = request.value(name)
+    if value not in choices:
+        raise unprocessable(name, f"must be one of {', '.join(filter(None, choices))}")
+    return value
+
+
+def _is_free(item: Json) -> bool:
+    return item["plan"] is not None and item["plan"]["amount"] == 0
+
+
+def _is_trial(item: Json) -> bool:
+    return item["status"] == "active" and bool(item["is_free_trial"])
+
+
+def _newest_first(found: Iterable[Json]) -> list[Json]:
+    return sorted(found, key=lambda each: (each["created_at"], each["id"]), reverse=True)
+
+
+def _page(found: list[Json], request: Request, alter: Alter) -> bytes:
+    limit, offset = limit_of(request), integer(request, "offset", 0, least=0)
+    elements = alter([msgspec.json.encode(each) for each in found[offset : offset + limit]])
+    return b'{"data":[%s],"total_count":%d}' % (b",".join(elements), len(found))

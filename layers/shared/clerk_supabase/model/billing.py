@@ -1,0 +1,290 @@
+"""Clerk's Billing: subscriptions, their items, and payment attempts, with the rows of their tables.
+
+Clerk calls Billing a beta. So a field of an unexpected type counts as missing, and no status is unknown. A column stays
+as it is when an object does not name its field: webhooks and Clerk's Backend API send an object in different forms.
+Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+from pydantic import BeforeValidator, Field
+
+from clerk_supabase.model.clerk_object import (
+    LAST_MILLISECOND,
+    LONGEST_ID,
+    ClerkObject,
+    Columns,
+    Flag,
+    Lenient,
+    Milliseconds,
+    timestamp,
+)
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.organizations import EmbeddedOrganization
+from clerk_supabase.model.users import User
+
+_LARGEST: Final = 2**63 - 1
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and abs(value) <= _LARGEST else None
+
+
+def _moment(value: object) -> int | None:
+    return value if type(value) is int and 0 < value <= LAST_MILLISECOND else None
+
+
+def _object(value: object) -> object:
+    return value if isinstance(value, dict | Lenient) else None
+
+
+def _objects(value: object) -> list[object]:
+    return [each for each in value if isinstance(each, dict | Lenient)] if isinstance(value, list) else []
+
+
+Name = Annotated[str | None, BeforeValidator(_text)]
+"""A text. Clerk sends an empty text for a missing text."""
+OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, BeforeValidator(_text)]
+Whole = Annotated[int | None, BeforeValidator(_whole)]
+Moment = Annotated[int | None, BeforeValidator(_moment)]
+"""Milliseconds since 1970. Clerk may send 0 for a missing time."""
+
+
+class Payer(Lenient):
+    """The ids of a payer. The names, the e-mail address and the picture are the user's or the organization's."""
+
+    id: OptionalId = None
+    user_id: OptionalId = None
+    organization_id: OptionalId = None
+
+
+class Money(Lenient):
+    """An amount in the smallest unit of its currency."""
+
+    amount: Whole = None
+    currency: Name = None
+
+
+MoneyOrNone = Annotated[Money | None, BeforeValidator(_object)]
+
+
+class Plan(Lenient):
+    """The plan of an item: with one price in a webhook, with a price for each period in the Backend API."""
+
+    id: OptionalId = None
+    slug: Name = None
+    name: Name = None
+    amount: Whole = None
+    currency: Name = None
+    fee: MoneyOrNone = None
+    annual_fee: MoneyOrNone = None
+
+    def price(self, period: str | None) -> Money:
+        """The price for one period."""
+        return (self.annual_fee if period == "annual" else self.fee) or Money(
+            amount=self.amount, currency=self.currency
+        )
+
+
+class Seats(Lenient):
+    """The seats of an item of an organization; without a quantity, any number."""
+
+    quantity: Whole = None
+
+
+class _OfPayer(ClerkObject):
+    """An object of a payer, which is a user or an organization."""
+
+    payer_id: OptionalId = None
+    payer: Annotated[Payer | None, BeforeValidator(_object)] = None
+
+    def of_payer(self) -> Columns:
+        """The columns of the payer, as far as they are known."""
+        payer = self.payer or Payer()
+        named = _known({"payer_id": self.payer_id or payer.id})
+        if payer.user_id or payer.organization_id:
+            return {**named, "clerk_user_id": payer.user_id, "clerk_org_id": payer.organization_id}
+        return named
+
+    def parents(self) -> tuple[ClerkObject, ...]:
+        """The user or the organization, with the id alone."""
+        payer = self.payer or Payer()
+        parents: list[ClerkObject] = []
+        if payer.user_id:
+            parents.append(User.stub(id=payer.user_id, updated_at=0))
+        if payer.organization_id:
+            parents.append(EmbeddedOrganization(id=payer.organization_id))
+        return tuple(parents)
+
+
+class SubscriptionItem(_OfPayer):
+    """Clerk's subscription item: one plan of a payer.
+
+    A webhook about the item names its subscription and its payer, and so does the subscription around an item. Clerk's
+    list of items names no subscription.
+    """
+
+    kind: ClassVar[Kind] = "subscription_item"
+
+    subscription_id: OptionalId = None
+    status: str
+    plan_id: OptionalId = None
+    plan: Annotated[Plan | None, BeforeValidator(_object)] = None
+    interval: Name = None
+    plan_period: Name = None
+    is_free_trial: Flag = False
+    seats: Annotated[Seats | None, BeforeValidator(_object)] = None
+    period_start: Moment = None
+    period_end: Moment = None
+
+    def columns(self) -> Columns:
+        """The row of the table subscription_items."""
+        period = self.interval or self.plan_period
+        return {
+            "clerk_subscription_item_id": self.id,
+            **_known({"clerk_subscription_id": self.subscription_id}),
+            **self.of_payer(),
+            "status": self.status,
+            **self._of_plan(period),
+            "plan_period": period,
+            "is_free_trial": self.is_free_trial,
+            "is_seat_based": self.seats is not None,
+            "seats": self.seats and self.seats.quantity,
+            "period_start": timestamp(self.period_start),
+            "period_end": timestamp(self.period_end),
+            **_known({"created_at": timestamp(self.created_at)}),
+        }
+
+    def _of_plan(self, period: str | None) -> Columns:
+        if "plan" not in self.model_fields_set:
+            return _known({"plan_id": self.plan_id})
+        plan = self.plan or Plan()
+        price = plan.price(period)
+        return {
+            "plan_id": self.plan_id or plan.id,
+            "plan_slug": plan.slug,
+            "plan_name": plan.name,
+            **_known({"amount": price.amount, "currency": price.currency}),
+        }
+
+
+class _EmbeddedItem(SubscriptionItem):
+    """An item inside a subscription. Without a version, the item is left to events about itself."""
+
+    updated_at: Milliseconds = 0
+
+
+def _items(value: object) -> list[object]:
+    """The usable elements of a list of items."""
+    return [each for each in value if _is_item(each)] if isinstance(value, list) else []
+
+
+def _is_item(value: object) -> bool:
+    if isinstance(value, Lenient):
+        return True
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("id", "status"))
+
+
+class Subscription(_OfPayer):
+    """Clerk's subscription. Each payer has one for life, and Clerk sends no event about its end."""
+
+    kind: ClassVar[Kind] = "subscription"
+
+    status: str
+    active_at: Moment = None
+    past_due_at: Moment = None
+    canceled_at: Moment = None
+    ended_at: Moment = None
+    items: Annotated[list[_EmbeddedItem], BeforeValidator(_items)] = []
+    # The name of `items` in the Backend API.
+    subscription_items: Annotated[list[_EmbeddedItem], BeforeValidator(_items)] = []
+
+    def columns(self) -> Columns:
+        """The row of the table subscriptions. The Backend API tells neither canceled_at nor ended_at."""
+        ends = {"canceled_at": timestamp(self.canceled_at), "ended_at": timestamp(self.ended_at)}
+        return {
+            "clerk_subscription_id": self.id,
+            **self.of_payer(),
+            "status": self.status,
+            "active_at": timestamp(self.active_at),
+            "past_due_at": timestamp(self.past_due_at),
+            **{name: value for name, value in ends.items() if name in self.model_fields_set},
+            **_known({"created_at": timestamp(self.created_at)}),
+        }
+
+    def companions(self) -> tuple[ClerkObject, ...]:
+        """The items, which take the subscription and the payer from here. A missing item proves nothing."""
+        payer_id = self.payer_id or (self.payer and self.payer.id)
+        of_parent = {"subscription_id": self.id, "payer": self.payer, "payer_id": payer_id}
+        return tuple(
+            each.model_copy(update=of_parent) for each in (*self.items, *self.subscription_items) if each.updated_at > 0
+        )
+
+
+class _ItemOfPayment(Lenient):
+    id: OptionalId = None
+
+
+class _Totals(Lenient):
+    subtotal: MoneyOrNone = None
+    tax_total: MoneyOrNone = None
+    grand_total: MoneyOrNone = None
+
+
+class _Failure(Lenient):
+    code: Name = None
+    decline_code: Name = None
+
+
+class PaymentAttempt(_OfPayer):
+    """Clerk's payment attempt, without the card and the ids of the payment provider. A retry is another attempt."""
+
+    kind: ClassVar[Kind] = "payment_attempt"
+
+    status: str
+    payment_id: OptionalId = None
+    statement_id: OptionalId = None
+    charge_type: Name = None
+    # Clerk's documents call charge_type so.
+    type: Name = None
+    totals: Annotated[_Totals | None, BeforeValidator(_object)] = None
+    failed_reason: Annotated[_Failure | None, BeforeValidator(_object)] = None
+    subscription_items: Annotated[list[_ItemOfPayment], BeforeValidator(_objects)] = []
+    billing_date: Moment = None
+    paid_at: Moment = None
+    failed_at: Moment = None
+
+    def columns(self) -> Columns:
+        """The row of the table payment_attempts."""
+        totals, failure = self.totals or _Totals(), self.failed_reason or _Failure()
+        total = totals.grand_total or Money()
+        return {
+            "clerk_payment_attempt_id": self.id,
+            **self.of_payer(),
+            "payment_id": self.payment_id,
+            "statement_id": self.statement_id,
+            "status": self.status,
+            "charge_type": self.charge_type or self.type,
+            "amount": total.amount,
+            "subtotal": totals.subtotal and totals.subtotal.amount,
+            "tax": totals.tax_total and totals.tax_total.amount,
+            "currency": total.currency,
+            "subscription_item_ids": [each.id for each in self.subscription_items if each.id],
+            "billing_date": timestamp(self.billing_date),
+            "paid_at": timestamp(self.paid_at),
+            "failed_at": timestamp(self.failed_at),
+            "failure_code": failure.code,
+            "decline_code": failure.decline_code,
+            "created_at": timestamp(self.created_at),
+        }
+
+
+def _known(columns: Columns) -> Columns:
+    """The columns with a value: a column that is left out keeps its value."""
+    return {name: value for name, value in columns.items() if value is not None}

@@ -1,0 +1,129 @@
+"""Subscriptions and their items: compared by every run, repaired by their payer, and never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.reconcile.request import Mode
+from clerk_supabase_cli.standin.faults import Fault
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, rows, value
+from tests.kit.reconciling import Queued, Rig, RigMaker, mirror
+
+PAYERS = 40
+
+
+def populate(world: World) -> None:
+    organization = world.create_organization({"name": "Acme"})
+    world.add_membership(organization["id"], next(iter(world.users)), role="org:admin")
+    for _ in range(PAYERS):
+        world.bill()
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases) -> Iterator[RigMaker]:
+    with mirror(databases, 12, populate) as mirrored:
+        yield mirrored
+
+
+@pytest.fixture
+def rig(mirrored: RigMaker) -> Iterator[Rig]:
+    with mirrored() as rig:
+        yield rig
+
+
+def in_tables(rig: Rig) -> set[tuple[str, ...]]:
+    return {
+        *rows(
+            rig.admin,
+            """
+            select i.clerk_subscription_item_id, i.clerk_subscription_id, i.status, i.plan_name, s.status
+            from clerk.subscription_items as i left join clerk.subscriptions as s using (clerk_subscription_id)
+            """,
+        )
+    }
+
+
+def in_clerk(rig: Rig) -> set[tuple[str, ...]]:
+    billing = rig.world.billing
+    return {
+        (
+            item["id"],
+            item["subscription_id"],
+            item["status"],
+            item["plan"]["name"],
+            billing.subscriptions[item["subscription_id"]]["status"],
+        )
+        for item in billing.items.values()
+    }
+
+
+def test_the_first_run_fills_subscriptions_with_their_items(rig: Rig) -> None:
+    assert in_tables(rig) == in_clerk(rig)
+    assert len(in_clerk(rig)) > len(rig.world.billing.subscriptions) > 5
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_lost_events_and_edits_by_hand_are_repaired_by_reading_only_the_payers_that_differ(
+    rig: Rig, mode: Mode
+) -> None:
+    edited, orphan, late = list(rig.world.billing.subscriptions)[:3]
+    rig.admin.execute(
+        "update clerk.subscription_items set status = 'by hand' where clerk_subscription_id = %s", [edited]
+    )
+    rig.admin.execute("delete from clerk.subscriptions where clerk_subscription_id = %s", [orphan])
+    rig.admin.execute("update clerk.subscriptions set status = 'past_due' where clerk_subscription_id = %s", [late])
+    report = rig.run(mode)
+    assert (report.state, report.reason) == ("complete", None)
+    assert sum(times for name, times in rig.api.counts.items() if name.endswith("/billing/subscription")) == 3
+    assert in_tables(rig) == in_clerk(rig)
+
+
+def test_repairs_of_items_go_through_the_queue(rig: Rig, account: Account) -> None:
+    queued = Queued(account, rig.store)
+    while rig.world.events[-1]["type"] != "subscription.updated":
+        rig.world.bill()
+    assert rig.run(repairs=queued.repairs).state == "complete"
+    assert queued.drain() > 0
+    assert in_tables(rig) == in_clerk(rig)
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_an_item_that_clerk_does_not_list_stays(rig: Rig, mode: Mode) -> None:
+    del rig.world.billing.items[next(iter(rig.world.billing.items))]
+    before = in_tables(rig)
+    report = rig.run(mode)
+    assert (report.state, report.findings) == ("complete", 0)
+    assert in_tables(rig) == before
+
+
+def test_only_the_code_of_a_missing_feature_says_that_billing_is_switched_off(rig: Rig) -> None:
+    rig.api.answers.no_billing = (403, "feature_not_enabled")
+    report = rig.run()
+    assert report.state == "complete"
+    assert "Billing is switched off" in str(report.reason)
+    rig.api.answers.no_billing = (404, "resource_not_found")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "subscription items were not compared" in str(report.reason)
+    assert value(rig.admin, "select count(*) from clerk.subscription_items where deleted_at is not null") == 0
+
+
+def test_a_list_that_clerk_gives_newest_first_is_read_oldest_first_also_while_it_grows(rig: Rig) -> None:
+    clerk = Clerk(rig.ours.http)
+    oldest_first = sorted(rig.world.billing.items.values(), key=lambda each: (each["created_at"], each["id"]))
+    ids = [each["id"] for each in oldest_first]
+    newest = oldest_first[-1] | {"id": "subi_axnew", "created_at": rig.world.now}
+
+    def grow() -> None:
+        rig.world.billing.items[newest["id"]] = newest
+
+    rig.api.faults.add(Fault(happening=grow), path="/billing/subscription_items", skip=1)
+    assert [item.id for item in clerk.page_at("subscription_item", 0, 4).items] == ids[:4]
+    assert newest["id"] in rig.world.billing.items
+    assert [item.id for item in clerk.page_at("subscription_item", len(ids) - 1, 4).items] == [ids[-1], newest["id"]]
+    assert clerk.page_at("subscription_item", len(ids) + 1, 4).items == []

@@ -1,0 +1,43 @@
+"""An object of any kind, made of the sample event of the kind: tests of all kinds need no list of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.standin.samples import Json
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.kinds import OURS
+from tests.kit.webhooks import told
+
+_SAMPLES: Final = find_root(Path(__file__).parent) / "events" / "clerk"
+# The user and the organization of the samples.
+_USER: Final = "user_2Sample000000000000000000A"
+_ORGANIZATION: Final = "org_2Sample000000000000000000A1"
+
+
+# A time of the samples.
+_TIME: Final = re.compile(r"\b17637\d{8}\b")
+
+
+def example(kind: Kind, object_id: str, *, created_at: int, user_id: str, org_id: str, **fields: Any) -> Json:
+    """An object of a kind, with these parents and these fields; every other time in it is `created_at`."""
+    event_type = f"{FACTS[kind].event}.{FACTS[kind].verbs[0]}"
+    text = (_SAMPLES / f"{event_type}.json").read_text().replace(_USER, user_id).replace(_ORGANIZATION, org_id)
+    data: Json = json.loads(_TIME.sub(str(created_at), text))["data"]
+    return data | {"id": object_id} | fields
+
+
+def examples_besides(*kinds: Kind, at: int, user_id: str, org_id: str) -> list[Applied]:
+    """An event about an object `<kind>_ada` of each kind of this project, except of these kinds."""
+    fields: Any = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at, "user_id": user_id, "org_id": org_id}
+    return [
+        told(f"{FACTS[kind].event}.{FACTS[kind].verbs[0]}", example(kind, f"{kind}_ada", **fields), at=at)
+        for kind in OURS
+        if kind not in kinds
+    ]
