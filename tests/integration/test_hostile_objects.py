@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.model.changes import Delivery, changes_of_object
+from clerk_supabase.model.facts import Facts
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.postgres.batch import element_of, provenance
 from clerk_supabase_cli.local.postgres import SUPERUSER
