@@ -107,6 +107,24 @@ where
 revoke all on clerk_sync.plans_of_caller from public, anon, authenticated, service_role;
 grant select (plan) on clerk_sync.plans_of_caller to authenticated;
 
+-- The plan and the feature for which secure() asks, as words that are equal for equal questions: `plan user:pro`. Raises
+-- an error for a question without a scope.
+create function clerk_sync.entitlements_asked(plan text, feature text)
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select
+            a.kind || case when left(a.question, 1) = 'u' then ' user' else ' org' end
+            || substr(a.question, strpos(a.question, ':'))
+        from (values ('feature', feature), ('plan', plan)) as a (kind, question)
+        where a.question is not null and not clerk_sync.requesting_user_holds(a.question, '{}')
+        order by a.kind
+    )
+$$;
+
 revoke all on function
 clerk_sync.requesting_entitlements(text, jsonb, text, text),
 clerk_sync.requesting_user_holds(text, text[]),
