@@ -33,7 +33,14 @@ class Visit:
     def token(self, session: Session) -> str:
         """A new token of the session, for its active organization."""
         organization = self.people.organization_in_token(session.user_id, session.organization_id)
-        return self.mint.session(session.user_id, organization, lifetime=self.lifetime, sid=session.id, azp=self.origin)
+        return self.mint.session(
+            session.user_id,
+            organization,
+            lifetime=self.lifetime,
+            sid=session.id,
+            azp=self.origin,
+            **self.people.instance.entitlements.in_token(session.user_id, organization and organization.id),
+        )
 
     def session_json(self, session: Session) -> Json:
         """The session as clerk-js reads it. Raises Rejection for a user whose sessions have ended."""
