@@ -17,6 +17,10 @@ create index subscription_items_org_idx on clerk.subscription_items (clerk_org_i
 alter table clerk.subscription_items enable row level security;
 revoke all on clerk.subscription_items from public, anon, authenticated, service_role;
 grant select, insert, update, delete on clerk.subscription_items to service_role;
+grant select on clerk.subscription_items to authenticated;
+create policy subscription_items_read_own on clerk.subscription_items
+for select to authenticated
+using (deleted_at is null and clerk_user_id = (select c.clerk_id from clerk_sync.caller as c));
 
 select clerk_sync.revoke_default_rights();
 
