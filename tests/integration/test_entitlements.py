@@ -29,7 +29,7 @@ elements = st.one_of(
     st.builds(" {}\ufeff".format, st.sampled_from(["u:pro", "o:team"])),
     st.sampled_from(["pro", "", "\x1cu:pro"]),
 )
-junk = st.sampled_from([None, 5, True, "", "pro", [], ["u:pro"], {}])
+junk: st.SearchStrategy[Any] = st.sampled_from([None, 5, True, "", "pro", [], ["u:pro"], {}])
 claimed = st.one_of(st.lists(elements, max_size=4).map(",".join), junk)
 tokens = st.fixed_dictionaries(
     {

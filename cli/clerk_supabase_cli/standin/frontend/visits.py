@@ -33,13 +33,15 @@ class Visit:
     def token(self, session: Session) -> str:
         """A new token of the session, for its active organization."""
         organization = self.people.organization_in_token(session.user_id, session.organization_id)
+        payer_id = organization.id if organization else session.user_id
         return self.mint.session(
             session.user_id,
             organization,
             lifetime=self.lifetime,
             sid=session.id,
             azp=self.origin,
-            **self.people.instance.entitlements.in_token(session.user_id, organization and organization.id),
+            plans=self.people.instance.entitlements.plans_of(payer_id),
+            features=self.people.instance.entitlements.features_of(payer_id),
         )
 
     def session_json(self, session: Session) -> Json:
