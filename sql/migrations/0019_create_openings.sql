@@ -683,7 +683,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     select array(
-        select m.found[1] || ' ' || replace(m.found[2], '''''', '''')
+        select distinct m.found[1] || ' ' || replace(m.found[2], '''''', '''')
         from regexp_matches(
             condition, 'requesting_user_has_(plan|feature)\(E?''((?:[^'']|'''')*)''::text\)', 'g'
         ) as m (found)

@@ -129,21 +129,18 @@ as $$
     where a.is_user or a.is_organization
 $$;
 
--- The plans and features for which the policies of a secured table ask, read from the policy for deletes, too.
+-- The plans and features for which any policy made by secure() asks; empty for a table that is not secured.
 create function clerk_sync.present_entitlements(target regclass)
 returns text[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
-        (
-            select clerk_sync.entitlements_in(pg_get_expr(p.polqual, p.polrelid))
-            from pg_catalog.pg_policy as p
-            where p.polrelid = target and p.polname = 'clerk_sync_delete'
-        ),
-        '{}'
+    select clerk_sync.entitlements_in(
+        string_agg(concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
     )
+    from pg_catalog.pg_policy as p
+    where p.polrelid = target and p.polname like 'clerk\_sync\_%'
 $$;
 
 -- The ownership of a table before and after a call of secure() with these arguments, and the number of rows that nobody

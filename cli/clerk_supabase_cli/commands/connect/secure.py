@@ -338,6 +338,7 @@ def _print_json(secured: Secured, owner: Owner, change: Change, *, changed: bool
             "was": change.was,
             "becomes": change.becomes,
             "rows_of_nobody": change.rows_of_nobody,
+            "asks": change.asks,
             "changed": changed,
             "statements": secured.statements,
             "findings": secured.findings,
