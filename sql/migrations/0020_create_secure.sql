@@ -384,7 +384,7 @@ $$;
 --   caller sees and writes the rows of this organization, as above, and without one the caller's own rows.
 -- owner_column and organization_column name other columns. through, such as 'public.users(id, clerk_user_id)': the
 -- column holds the key of the app's own table, whose second column holds Clerk's id.
--- plan, such as 'user:pro', and feature, such as 'org:reports': the caller's token must name them for every access, too.
+-- plan, such as 'user:pro', and feature, such as 'org:reports': the caller's token must name these for every access.
 -- The column is added if missing. Existing rows belong to nobody, until the app sets the column. Restrictive policies
 -- of the app stay. A permissive policy of the app would open rows that the new policies close: secure() refuses the
 -- table, or with replace_policies drops such policies. secure() also refuses a table whose rows are shown in another

@@ -1,11 +1,11 @@
 -- Plans and features of Clerk Billing: of the token, and of the mirrored subscriptions.
 
--- The plans (`pla`) or features (`fea`) of the token that count, each spelled user:<slug> or org:<slug>. Every element of
--- the claim has a scope: `u` for the user, `o` for the organization, `uo` and `ou` for both. As in Clerk's has(), an
--- unknown scope is skipped, and an element without a scope voids the claims. More is left out than by has(): elements of
--- an organization that is not active, slugs that are empty or hold a colon, and claims beside others that has() fails to
--- read. Only version 2 has these claims: in any other token, such as one of a JWT template, the app wrote them. Source:
--- https://github.com/clerk/javascript, packages/shared/src/authorization.ts.
+-- The plans (`pla`) or features (`fea`) of the token that count, each spelled user:<slug> or org:<slug>. Every element
+-- of the claim has a scope: `u` for the user, `o` for the organization, `uo` and `ou` for both. As in Clerk's has(), an
+-- unknown scope is skipped, and an element without a scope voids the claims. More is left out than by has(): elements
+-- of an organization that is not active, slugs that are empty or hold a colon, and all elements beside a claim that
+-- has() fails to read. Only version 2 has these claims: in any other token, such as one of a JWT template, the app
+-- wrote the claims. Source: https://github.com/clerk/javascript, packages/shared/src/authorization.ts.
 create function clerk_sync.requesting_entitlements(
     claim text,
     claims jsonb default clerk_sync.requesting_claims(),
@@ -86,10 +86,10 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_holds(question, clerk_sync.requesting_entitlements('fea'));
 
--- The plans to which the caller, or the caller's active organization, subscribes now: from the mirror, spelled as above.
--- A canceled plan lasts to the end of the paid period. A plan with a payment past due does not count: Clerk documents
--- neither whether such a plan is still granted, nor for how long. Reads as its owner, as the views of 0018: only some
--- members may read the subscription of their organization, and its plan is of all members.
+-- The plans to which the caller, or the caller's active organization, subscribes now, from the mirror and spelled as
+-- above. A canceled plan lasts to the end of the paid period. A plan with a payment past due does not count: Clerk
+-- documents neither whether such a plan is still granted, nor for how long. Reads as its owner, as the views of 0018:
+-- only some members may read the subscription of their organization, and its plan is of all members.
 create view clerk_sync.plans_of_caller with (security_barrier) as
 select 'user:' || i.plan_slug as plan
 from clerk.subscription_items as i
@@ -100,15 +100,15 @@ union all
 select 'org:' || i.plan_slug
 from clerk.subscription_items as i
 where
-    i.clerk_org_id = (select m.clerk_org_id from clerk_sync.active_membership_of_caller as m limit 1)
+    i.clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.active_membership_of_caller as m))
     and i.deleted_at is null
     and (i.status = 'active' or (i.status = 'canceled' and i.period_end > now()));
 
 revoke all on clerk_sync.plans_of_caller from public, anon, authenticated, service_role;
 grant select (plan) on clerk_sync.plans_of_caller to authenticated;
 
--- The plan and the feature for which secure() asks, as words that are equal for equal questions: `plan user:pro`. Raises
--- an error for a question without a scope.
+-- The plan and the feature for which secure() asks, as words that are equal for equal questions: `plan user:pro`.
+-- Raises an error for a question without a scope.
 create function clerk_sync.entitlements_asked(plan text, feature text)
 returns text[]
 language sql
@@ -148,9 +148,9 @@ set search_path = pg_catalog, pg_temp
 return (
     select held.plan
     from unnest(clerk_sync.requesting_entitlements('pla')) with ordinality as held (plan, place)
-    where starts_with(
-        held.plan, case when clerk_sync.requesting_organization_id() is null then 'user:' else 'org:' end
-    )
+    where
+        split_part(held.plan, ':', 1)
+        = case when clerk_sync.requesting_organization_id() is null then 'user' else 'org' end
     order by held.place
     limit 1
 );
@@ -168,8 +168,8 @@ set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_has_plan(question);
 
 comment on function clerk.requesting_user_has_plan(text) is
-'Whether the token names the plan user:<slug>, or org:<slug> of the active organization: up to a minute old. In policies '
-'write (select clerk.requesting_user_has_plan(...)): once per statement, not per row.';
+'Whether the token names the plan user:<slug>, or org:<slug> of the active organization: up to a minute old. In '
+'policies write (select clerk.requesting_user_has_plan(...)): once per statement, not per row.';
 
 create function clerk.requesting_user_has_feature(question text)
 returns boolean
@@ -192,8 +192,8 @@ set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_holds(question, array(select p.plan from clerk_sync.plans_of_caller as p));
 
 comment on function clerk.requesting_user_subscribes_to(text) is
-'Whether the caller (user:<slug>), or the active organization (org:<slug>), subscribes to a plan, as subscription_items '
-'says: without the wait for the next token. In policies write (select clerk.requesting_user_subscribes_to(...)).';
+'Whether the caller (user:<slug>), or the active organization (org:<slug>), subscribes to a plan, as '
+'subscription_items says: no wait for the next token. In policies write (select clerk.requesting_user_subscribes_to(...)).';
 
 revoke all on function
 clerk.requesting_plan(),
