@@ -193,7 +193,8 @@ return clerk_sync.requesting_user_holds(question, array(select p.plan from clerk
 
 comment on function clerk.requesting_user_subscribes_to(text) is
 'Whether the caller (user:<slug>), or the active organization (org:<slug>), subscribes to a plan, as '
-'subscription_items says: no wait for the next token. In policies write (select clerk.requesting_user_subscribes_to(...)).';
+'subscription_items says: no wait for the next token. In policies write '
+'(select clerk.requesting_user_subscribes_to(...)).';
 
 revoke all on function
 clerk.requesting_plan(),
