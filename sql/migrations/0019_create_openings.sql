@@ -675,6 +675,22 @@ as $$
     cross join lateral clerk_sync.detours_by_roles(l.relation::regclass) as d
 $$;
 
+-- The plans and features for which a condition asks the token, as words such as `feature org:reports`.
+create function clerk_sync.entitlements_in(condition text)
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select distinct m.found[1] || ' ' || replace(m.found[2], '''''', '''')
+        from regexp_matches(
+            condition, 'requesting_user_has_(plan|feature)\(E?''((?:[^'']|'''')*)''::text\)', 'g'
+        ) as m (found)
+        order by 1
+    )
+$$;
+
 -- The differences from the policies made by secure(), in the form of detours().
 create function clerk_sync.altered_policies(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
@@ -725,6 +741,22 @@ as $$
         select from unnest(p.conditions) as c (condition)
         where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller|requesting_key_for_[a-z0-9_]+\(\))(\M|\W|$)'
     )
+
+    union all
+
+    select
+        'warn', true,
+        format(
+            'its policy %I does not ask for the %s, as others of its policies do',
+            p.polname, string_agg(distinct a.words, ' and the ' order by a.words)
+        ),
+        format('clerk-supabase secure %L again, with --plan or --feature, unless that is meant', target)
+    from present as p
+    cross join (
+        select unnest(clerk_sync.entitlements_in(array_to_string(o.conditions, ' '))) from present as o where o.is_made
+    ) as a (words)
+    where p.is_made and a.words <> all(clerk_sync.entitlements_in(array_to_string(p.conditions, ' ')))
+    group by p.polname
 
     union all
 

@@ -129,6 +129,20 @@ as $$
     where a.is_user or a.is_organization
 $$;
 
+-- The plans and features for which any policy made by secure() asks; empty for a table that is not secured.
+create function clerk_sync.present_entitlements(target regclass)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.entitlements_in(
+        string_agg(concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), ' ')
+    )
+    from pg_catalog.pg_policy as p
+    where p.polrelid = target and p.polname like 'clerk\_sync\_%'
+$$;
+
 -- The ownership of a table before and after a call of secure() with these arguments, and the number of rows that nobody
 -- sees afterwards: their columns name no user and no organization of Clerk. was: null for a table that was not secured.
 create function clerk_sync.ownership_change(
@@ -370,6 +384,7 @@ $$;
 --   caller sees and writes the rows of this organization, as above, and without one the caller's own rows.
 -- owner_column and organization_column name other columns. through, such as 'public.users(id, clerk_user_id)': the
 -- column holds the key of the app's own table, whose second column holds Clerk's id.
+-- plan, such as 'user:pro', and feature, such as 'org:reports': the caller's token must name these for every access.
 -- The column is added if missing. Existing rows belong to nobody, until the app sets the column. Restrictive policies
 -- of the app stay. A permissive policy of the app would open rows that the new policies close: secure() refuses the
 -- table, or with replace_policies drops such policies. secure() also refuses a table whose rows are shown in another
@@ -383,7 +398,9 @@ create function clerk_sync.secure(
     replace_policies boolean default false,
     owner_column name default null,
     organization_column name default null,
-    through text default null
+    through text default null,
+    plan text default null,
+    feature text default null
 )
 returns setof text
 language plpgsql
@@ -391,6 +408,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     owner constant clerk_sync.ownership := clerk_sync.ownership_of(owned_by, owner_column, organization_column, through);
+    entitlements constant text[] := clerk_sync.entitlements_asked(plan, feature);
     lock_timeout_before constant text := current_setting('lock_timeout');
     helpers_before oid[];
     change record;
@@ -407,6 +425,7 @@ begin
                 target, change.was, change.becomes, change.rows_of_nobody
             );
         end if;
+        perform clerk_sync.tell_change(target, clerk_sync.present_entitlements(target), entitlements);
     end if;
     -- While this waits for the lock, every later session waits, too.
     if lock_timeout_before = '0' then
@@ -423,7 +442,7 @@ begin
         || clerk_sync.column_statements(target, owner)
         || clerk_sync.constraint_statements(target, owner)
         || clerk_sync.grant_statements(target)
-        || clerk_sync.policy_statements(target, owner, write_roles, coalesce(delete_roles, write_roles))
+        || clerk_sync.policy_statements(target, owner, write_roles, coalesce(delete_roles, write_roles), entitlements)
     loop
         execute statement;
         return next statement;
@@ -434,6 +453,23 @@ begin
     end loop;
     perform set_config('lock_timeout', lock_timeout_before, true);
     perform clerk_sync.tell_openings(target);
+end
+$$;
+
+-- Raises a notice for a secured table whose policies will ask for other plans and features.
+create function clerk_sync.tell_change(target regclass, entitlements_before text[], entitlements text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if entitlements_before <> entitlements then
+        raise notice using message = format(
+            '%s asked for %s, and asks for %s now', target,
+            coalesce(nullif(array_to_string(entitlements_before, ', '), ''), 'no plan and no feature'),
+            coalesce(nullif(array_to_string(entitlements, ', '), ''), 'no plan and no feature')
+        );
+    end if;
 end
 $$;
 
@@ -730,7 +766,7 @@ end
 $$;
 
 create function clerk_sync.policy_statements(
-    target regclass, owner clerk_sync.ownership, write_roles text[], delete_roles text[]
+    target regclass, owner clerk_sync.ownership, write_roles text[], delete_roles text[], entitlements text[]
 )
 returns text[]
 language plpgsql
@@ -738,9 +774,13 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    reads constant text := clerk_sync.owner_condition(target, owner, null);
-    writes constant text := clerk_sync.owner_condition(target, owner, write_roles);
-    deletes constant text := clerk_sync.owner_condition(target, owner, delete_roles);
+    reads constant text := clerk_sync.also_entitled(clerk_sync.owner_condition(target, owner, null), entitlements);
+    writes constant text := clerk_sync.also_entitled(
+        clerk_sync.owner_condition(target, owner, write_roles), entitlements
+    );
+    deletes constant text := clerk_sync.also_entitled(
+        clerk_sync.owner_condition(target, owner, delete_roles), entitlements
+    );
 begin
     return array[format('alter table %s enable row level security', target)]
     || array(
@@ -756,6 +796,24 @@ begin
         format('create policy clerk_sync_delete on %s for delete to authenticated using (%s)', target, deletes)
     ];
 end
+$$;
+
+-- A condition, and the plans and features that the token must name as well. In subselects: once per statement.
+create function clerk_sync.also_entitled(condition text, entitlements text[])
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case entitlements when '{}' then condition else format('(%s)', condition) end || coalesce((
+        select string_agg(
+            format(
+                ' and (select clerk_sync.requesting_user_has_%s(%L))',
+                split_part(e.words, ' ', 1), substr(e.words, strpos(e.words, ' ') + 1)
+            ), '' order by e.place
+        )
+        from unnest(entitlements) with ordinality as e (words, place)
+    ), '')
 $$;
 
 -- A column as policies compare it with Clerk's ids: citext, which ignores case, as text.

@@ -41,10 +41,16 @@ insert into public.profiles (user_id, display_name) select
     'user_' || n,
     'name'
 from generate_series(1, 5000) as n;
+create table public.reports (id bigint generated always as identity primary key, title text);
+select from clerk_sync.secure('public.reports', 'organization', plan => 'org:team', feature => 'org:reports');
+insert into public.reports (title, organization_id) select
+    'report',
+    'org_' || n % 1000
+from generate_series(1, 5000) as n;
 -- All tables that a plan reads: for the others Postgres would know what autovacuum saw of earlier tests.
 analyze clerk.users, clerk.users_public, clerk.organizations, clerk.organization_memberships,
 clerk.organization_invitations, clerk.organization_domains, clerk_sync.entities, clerk_sync.profile_visibility,
-public.tasks, public.documents, public.profiles;
+public.tasks, public.documents, public.profiles, public.reports;
 
 create table tap.plans as
 select
@@ -66,6 +72,8 @@ cross join (
     ('select * from public.documents', 'documents', 'documents_organization_id_idx'),
     ('update public.documents set body = ''x''', 'documents', 'documents_organization_id_idx'),
     ('delete from public.documents', 'documents', 'documents_organization_id_idx'),
+    ('select * from public.reports', 'reports', 'reports_organization_id_idx'),
+    ('delete from public.reports', 'reports', 'reports_organization_id_idx'),
     ('update public.profiles set about = ''x''', 'profiles', 'profiles_pkey'),
     ('delete from public.profiles', 'profiles', 'profiles_pkey')
 ) as q (statement, relation, index_name);

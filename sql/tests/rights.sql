@@ -104,9 +104,12 @@ select tap.is(
         select string_agg(r.name, ' ' order by r.name) from tap.rights as r
         where r.grantee = 'authenticated' and r.kind = 'function' and r.name like 'clerk\_sync.%'
     ),
-    'clerk_sync.requesting_claims() clerk_sync.requesting_organization_id(jsonb,text) '
+    'clerk_sync.requesting_claims() clerk_sync.requesting_entitlements(text,jsonb,text,text) '
+    || 'clerk_sync.requesting_organization_id(jsonb,text) '
     || 'clerk_sync.requesting_organization_role(jsonb,text) clerk_sync.requesting_permissions(jsonb,text) '
-    || 'clerk_sync.requesting_user_has_permission(text,text[]) clerk_sync.requesting_user_id(jsonb)',
+    || 'clerk_sync.requesting_user_has_feature(text) '
+    || 'clerk_sync.requesting_user_has_permission(text,text[]) clerk_sync.requesting_user_has_plan(text) '
+    || 'clerk_sync.requesting_user_holds(text,text[]) clerk_sync.requesting_user_id(jsonb)',
     'policies call these for a caller'
 );
 select

@@ -133,6 +133,15 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     ada.page.get_by_role("button", name="Delete: A plan").click()
     expect(ada.page.get_by_text("There is no document.")).to_be_visible()
 
+    ada.page.get_by_role("link", name="Reports").click()
+    report = ada.page.get_by_label("Title of a new report")
+    expect(ada.page.get_by_text("a new plan counts after a minute")).to_be_visible()
+    stack.instance.entitle(organization, plan="team", features="reports")
+    reload_until(ada, lambda: report.count() == 1)
+    report.fill("Numbers of May")
+    ada.page.get_by_role("button", name="Add").click()
+    expect(ada.page.get_by_text("Numbers of May")).to_be_visible()
+
 
 def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack, grace: Person) -> None:
     user_id = known(stack, grace)

@@ -49,6 +49,12 @@ FAULTS_OF_A_SECURED_TABLE = [
     ("alter table {table} disable row level security", "fail", "its row-level security is off"),
     ("drop policy clerk_sync_delete on {table}", "fail", "it lacks the policies clerk_sync_delete"),
     ("alter policy clerk_sync_select on {table} using (id > 0)", "fail", "no longer asks who the caller is"),
+    (
+        """select clerk_sync.secure('"Of the app".notes', 'user', feature => 'org:docs');
+        alter policy clerk_sync_select on {table} using (user_id = (select c.clerk_id from clerk_sync.caller as c))""",
+        "warn",
+        "clerk_sync_select does not ask for the feature org:docs",
+    ),
     ("create policy mine on {table} for select using (id > 0)", "warn", "its policy mine allows more"),
     ("create view {schema}.v as select * from {table}; grant select on {schema}.v to anon", "fail", "shows its rows"),
     (

@@ -63,7 +63,7 @@ def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, admin: Connection) -> None:
     [tables] = texts("README.md", "sql")
-    [policies] = texts("docs/protect-your-tables.md", "sql")
+    for_subscribers, policies = texts("docs/protect-your-tables.md", "sql")
     store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     admin.execute(tables)
@@ -72,6 +72,8 @@ def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, adm
         create table shared_notes as select 'org_labs' as organization_id;
     """)
     admin.execute(policies)
+    admin.execute(for_subscribers)
+    admin.execute("insert into reports (title, organization_id) values ('numbers', 'org_labs')")
 
     of_labs = ADA | {"o": {"id": "org_labs", "rol": "admin", "slg": "labs"}, "v": 2}
     with acting_as(admin, "authenticated", of_labs):
@@ -82,6 +84,13 @@ def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, adm
         select (select count(*) from tasks), (select count(*) from documents),
             (select count(*) from notes), (select count(*) from shared_notes)
     """
+
+    for claims, count in ((of_labs, 0), (of_labs | {"fea": "o:reports"}, 1)):
+        with acting_as(admin, "authenticated", claims):
+            assert value(admin, "select count(*) from reports") == count
+    with acting_as(admin, "authenticated", ADA | {"v": 2, "pla": "u:pro"}), pytest.raises(InsufficientPrivilege):
+        # The token names the plan, and no subscription is mirrored.
+        admin.execute("insert into exports (name) values ('all')")
 
     def seen(claims: dict[str, Any]) -> tuple[int, ...]:
         with acting_as(admin, "authenticated", claims):

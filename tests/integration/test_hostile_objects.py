@@ -171,6 +171,10 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk.requesting_organization_role()": [lambda _: []],
     "clerk.requesting_permissions()": [lambda _: []],
     "clerk.requesting_user_has_permission(text)": [lambda _: ["org:docs:read"]],
+    "clerk.requesting_plan()": [lambda _: []],
+    "clerk.requesting_user_has_plan(text)": [lambda _: ["org:team"]],
+    "clerk.requesting_user_has_feature(text)": [lambda _: ["org:docs"]],
+    "clerk.requesting_user_subscribes_to(text)": [lambda _: ["org:team"]],
 }
 BEGIN_RUN: Final = "clerk_sync.begin_run(jsonb)"
 RUN: Final = {

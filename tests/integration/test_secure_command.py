@@ -65,6 +65,32 @@ def test_roles_of_an_organization_say_who_writes_and_who_deletes(command: Comman
     assert "{org:admin}" in sql
 
 
+def test_a_table_asks_for_a_plan_and_a_feature_until_somebody_agrees_to_open_it(
+    command: Command, admin: Connection
+) -> None:
+    def touched(act: LiteralString = "select from public.notes", **claims: str) -> int:
+        with acting_as(admin, "authenticated", {"sub": "user_ada", "v": 2} | claims):
+            return admin.execute(act).rowcount
+
+    call = ("secure", "public.notes", "user")
+    command.run(*call, "--feature", "u:docs")
+    admin.execute("insert into public.notes (name, user_id) values ('a', 'user_ada'), ('b', 'user_eve')")
+    assert [touched(fea="u:docs"), touched(fea="o:docs"), touched(pla="u:docs"), touched()] == [1, 0, 0, 0]
+    for act in ("update public.notes set name = 'mine'", "delete from public.notes"):
+        assert touched(act) == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        touched("insert into public.notes (name) values ('mine')")
+
+    command.run(*call, "--feature", "user:docs", "--plan", "user:pro")
+    assert [touched(fea="u:docs", pla="u:pro"), touched(fea="u:docs")] == [1, 0]
+    opened = command.run(*call, "--plan", "user:pro", answer="n\n", status=1)
+    assert "ask for feature user:docs, plan user:pro; they will ask for plan user:pro" in opened.stderr
+    assert touched(pla="u:pro") == 0
+    command.run(*call, "--plan", "user:pro", "--yes")
+    assert touched(pla="u:pro") == 1
+    assert "spelled user:<slug>" in str(command.run(*call, "--plan", "pro", status=1).exception)
+
+
 def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Connection) -> None:
     sql = "\n".join(command.json("secure", "public.notes", "organization", "--read-only")["statements"])
     assert "'{}'" in sql

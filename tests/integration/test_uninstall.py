@@ -166,7 +166,8 @@ def test_whatever_of_the_app_needs_ours_is_named_first_with_statements_that_work
 
 def test_a_table_that_was_secured_keeps_its_rows_and_is_never_opened(app: str, root: Path) -> None:
     filled(app, root)
-    run(app, "create table public.tasks (name text); select clerk_sync.secure('public.tasks', 'user')")
+    run(app, "create table public.tasks (name text)")
+    run(app, "select clerk_sync.secure('public.tasks', 'user', plan => 'user:pro', feature => 'user:docs')")
     run(app, "insert into public.tasks values ('one', 'user_1')")
     said = Command({"DATABASE_URL": app}).run("uninstall", "--yes").stdout
     assert "remove the protection of public.tasks: row-level security stays on: without a policy only" in said

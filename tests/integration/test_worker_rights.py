@@ -167,10 +167,14 @@ def test_no_role_of_the_api_can_call_a_function_of_the_schema(role: str, superus
     # Policies call these on behalf of the role. Without USAGE on the schema, no statement of the role can name them.
     assert sorted(executable) == [
         ("clerk_sync.requesting_claims()",),
+        ("clerk_sync.requesting_entitlements(text,jsonb,text,text)",),
         ("clerk_sync.requesting_organization_id(jsonb,text)",),
         ("clerk_sync.requesting_organization_role(jsonb,text)",),
         ("clerk_sync.requesting_permissions(jsonb,text)",),
+        ("clerk_sync.requesting_user_has_feature(text)",),
         ("clerk_sync.requesting_user_has_permission(text,text[])",),
+        ("clerk_sync.requesting_user_has_plan(text)",),
+        ("clerk_sync.requesting_user_holds(text,text[])",),
         ("clerk_sync.requesting_user_id(jsonb)",),
     ]
     with pytest.raises(InsufficientPrivilege), acting_as(superuser, role, {"sub": "user_1"}):

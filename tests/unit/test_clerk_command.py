@@ -74,6 +74,16 @@ def test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next(instance
     assert lost[3] == "next: clerk-supabase reconcile --delete-margin 0"
 
 
+def test_the_tokens_of_a_payer_name_the_plan_and_the_features_that_were_given_last(instance: Instance) -> None:
+    assert typed(f"entitle {LABS} --plan old").output == f"entitle: {LABS}\n"
+    typed(f"entitle {LABS} --plan team --feature reports --feature export")
+    given = instance.entitlements
+    assert (given.plans_of(LABS), given.features_of(LABS)) == (["o:team"], ["o:reports", "o:export"])
+    assert (given.plans_of(ADA), given.features_of(ADA)) == ([], [])
+    with pytest.raises(NotPlayed, match="slug"):
+        typed(f"entitle {LABS} --plan org:team")
+
+
 def test_json_is_printed_for_machines(instance: Instance) -> None:
     made = json.loads(typed('user create --first-name Zoe --set public_metadata={"plan":"pro"} --json').output)
     assert instance.world.users[made["object"]["id"]]["public_metadata"] == {"plan": "pro"}

@@ -241,6 +241,20 @@ def test_a_minted_token_passes_its_own_check(checkout: Path, version: str) -> No
     }
 
 
+@pytest.mark.usefixtures("checkout")
+def test_a_minted_token_names_plans_and_features_and_the_check_shows_them() -> None:
+    entitled = ("--plan", "org:team", "--plan", "user:pro", "--feature", "organization:export", "--feature", "o:docs")
+    organization = ("--org", "org_2Acme", "--permission", "org:docs:read")
+    minted = run("mint", "--user", ADA, *organization, *entitled).stdout
+    claims = report(minted.strip())["claims"]
+    assert claims["plans"] == ["o:team", "u:pro"]
+    assert claims["features"] == ["o:docs", "o:export"]
+    assert claims["organization"]["permissions"] == ["org:docs:read"]
+    assert "count for nothing" not in run("-", stdin=minted).stdout
+    shown = run(MINT.session(ADA, plans=["o:team"], features=["u:export"])).stdout
+    assert ("plans          o:team" in shown, "count for nothing" in shown) == (True, True)
+
+
 def test_a_token_of_version_2_has_none_of_clerks_own_permissions_as_at_clerk() -> None:
     permissions = ("org:sys_memberships:read", "org:docs:read")
     said = MINT.payload(ADA, Organization("org_2Acme", None, "org:admin", permissions))
@@ -268,6 +282,9 @@ def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout:
         ("--user", ADA, "--org", "org_2Acme", "--permission", "docs:read"),
         ("--user", ADA, "--org", "org_2Acme", "--permission", "org:sys_memberships:read"),
         ("--user", ADA, "--version", "3"),
+        ("--user", ADA, "--plan", "pro"),
+        ("--user", ADA, "--plan", "org:team"),
+        ("--user", ADA, "--feature", "user:export", "--version", "1"),
     ],
 )
 @pytest.mark.usefixtures("checkout")

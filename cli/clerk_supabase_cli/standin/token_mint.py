@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -111,9 +111,11 @@ class Mint:
         *,
         version: int = 2,
         lifetime: int = _LIFETIME_SECONDS,
+        plans: Sequence[str] = (),
+        features: Sequence[str] = (),
         **changes: Any,
     ) -> Payload:
-        """The claims of a session token."""
+        """The claims of a session token. Only version 2 has *plans* and *features*, spelled `o:team` and `u:pro`."""
         now = int(self.clock())
         said: Payload = {
             "azp": "http://localhost:3000",
@@ -129,7 +131,7 @@ class Mint:
             "sub": user_id,
         }
         if version == 2:
-            said |= {"v": 2} | _organization_v2(organization)
+            said |= {"v": 2} | _organization_v2(organization, features) | _listed("pla", plans)
         else:
             said |= _organization_v1(organization)
         return _changed(said, changes)
@@ -180,9 +182,9 @@ def _organization_v1(organization: Organization | None) -> Payload:
     return _changed(said, {})
 
 
-def _organization_v2(organization: Organization | None) -> Payload:
+def _organization_v2(organization: Organization | None, more_features: Sequence[str]) -> Payload:
     if organization is None:
-        return {}
+        return _listed("fea", more_features)
     # Clerk keeps its own permissions out of these tokens.
     custom = [each for each in organization.permissions if not each.startswith(SYSTEM_PERMISSION)]
     features, names, masks = _packed(custom)
@@ -193,7 +195,13 @@ def _organization_v2(organization: Organization | None) -> Payload:
         "per": ",".join(names) or None,
         "fpm": ",".join(map(str, masks)) or None,
     }
-    return {"o": _changed(said, {})} | ({"fea": ",".join(f"o:{name}" for name in features)} if features else {})
+    # A number of `fpm` is for the feature of the organization at its place: features without a number come last.
+    return {"o": _changed(said, {})} | _listed("fea", [*(f"o:{name}" for name in features), *more_features])
+
+
+def _listed(claim: str, elements: Sequence[str]) -> Payload:
+    """A claim with these elements, each once; no claim without elements."""
+    return {claim: ",".join(dict.fromkeys(elements))} if elements else {}
 
 
 def _packed(permissions: Iterable[str]) -> tuple[list[str], list[str], list[int]]:

@@ -8,6 +8,7 @@ const PAGES = [
   ['/todos', 'To-dos'],
   ['/profiles', 'People'],
   ['/organization', 'Organization'],
+  ['/reports', 'Reports'],
 ] as const
 
 export function Header() {

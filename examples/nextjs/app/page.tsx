@@ -26,6 +26,12 @@ export default function Home() {
           </h2>
           <p>Members and documents; the role decides who writes.</p>
         </li>
+        <li className="card">
+          <h2>
+            <Link href="/reports">Reports</Link>
+          </h2>
+          <p>For organizations whose plan has the feature.</p>
+        </li>
       </ul>
     </>
   )

@@ -20,6 +20,7 @@ export type Profile = {
 }
 export type Member = { role: string; profile: Profile | null }
 export type Document = { id: number; title: string; created_at: string }
+export type Report = { id: number; title: string }
 
 export function nameOf(profile: Omit<Profile, 'avatar_url' | 'clerk_id'> | null) {
   const names = [profile?.first_name, profile?.last_name].filter(Boolean).join(' ')

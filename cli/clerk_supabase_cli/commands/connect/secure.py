@@ -25,7 +25,8 @@ _SECURE: Final = """
 select clerk_sync.secure(
     %(table)s::regclass, %(owner)s,
     write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, replace_policies => %(replace_policies)s,
-    owner_column => %(column)s, organization_column => %(organization_column)s, through => %(through)s
+    owner_column => %(column)s, organization_column => %(organization_column)s, through => %(through)s,
+    plan => %(plan)s, feature => %(feature)s
 )
 """
 _CHANGE: Final = r"""
@@ -35,7 +36,9 @@ select
         select p.polname::text from pg_policy as p
         where p.polrelid = %(table)s::regclass and p.polpermissive and p.polname not like 'clerk\_sync\_%%'
         order by 1
-    )
+    ),
+    clerk_sync.present_entitlements(%(table)s::regclass),
+    clerk_sync.entitlements_asked(%(plan)s, %(feature)s)
 from clerk_sync.ownership_change(
     %(table)s::regclass, %(owner)s, %(column)s, %(organization_column)s, %(through)s
 ) as c
@@ -87,17 +90,25 @@ class Change:
     """Number of rows that no user of the API will see."""
     dropped_policies: list[str]
     """Names of the app's own policies, dropped with --replace-policies."""
+    asked: list[str]
+    """Plans and features for which the policies ask before: `feature org:reports`."""
+    asks: list[str]
+    """Plans and features for which the policies will ask."""
 
     def needs_consent(self) -> bool:
-        """Tells whether rows that somebody sees may vanish for that person."""
+        """Tells whether rows that somebody sees may vanish for that person, or open without a plan or a feature."""
         is_turned = self.was is not None and self.was != self.becomes
-        return is_turned or bool(self.dropped_policies and self.rows_of_nobody)
+        is_opened = not set(self.asked) <= set(self.asks)
+        return is_turned or is_opened or bool(self.dropped_policies and self.rows_of_nobody)
 
     def words(self, table: str) -> str:
         """The change in one or two sentences; empty if there is nothing to say."""
         said = []
         if self.was is not None and self.was != self.becomes:
             said.append(f"The owner of each row of {table} is the {self.was}; the owner will be the {self.becomes}.")
+        if self.was is not None and self.asked != self.asks:
+            before, after = (", ".join(each) or "no plan and no feature" for each in (self.asked, self.asks))
+            said.append(f"The policies of {table} ask for {before}; they will ask for {after}.")
         if self.rows_of_nobody:
             rows = counted(self.rows_of_nobody, "row")
             said.append(f"{rows} of {table} will belong to nobody: no user sees them until you set their owner.")
@@ -138,6 +149,8 @@ class Secured:
     help="Role that may delete; by default the roles that may write.",
 )
 @click.option("--read-only", is_flag=True, help="No member may write, only your servers.")
+@click.option("--plan", metavar="SCOPE:SLUG", help="Plan that the token must name, too: user:pro or org:team.")
+@click.option("--feature", metavar="SCOPE:SLUG", help="Feature that the token must name, too: org:reports.")
 @click.option("--replace-policies", is_flag=True, help="Drop existing policies that would allow more.")
 @click.option(
     "--profiles",
@@ -159,6 +172,8 @@ def secure_command(
     write_roles: tuple[str, ...],
     delete_roles: tuple[str, ...],
     read_only: bool,
+    plan: str | None,
+    feature: str | None,
     replace_policies: bool,
     profiles: Audience | None,
     yes: bool,
@@ -179,6 +194,7 @@ def secure_command(
     Examples:
       clerk-supabase secure public.tasks user
       clerk-supabase secure public.documents organization --dry-run
+      clerk-supabase secure public.reports organization --feature org:reports
     """
     if profiles is not None:
         if table is not None:
@@ -198,6 +214,8 @@ def secure_command(
             "write_roles": [] if read_only else list(write_roles) or None,
             "delete_roles": list(delete_roles) or None,
             "replace_policies": replace_policies,
+            "plan": plan,
+            "feature": feature,
         }
         if through is not None:
             _check_through(connection, through)
@@ -268,8 +286,8 @@ def _announce(change: Change, table: str, *, may_ask: bool, as_json: bool) -> No
 
 def _change(connection: Connection, options: Mapping[str, object]) -> Change:
     with _explained(connection, options), connection.transaction():
-        [(was, becomes, rows_of_nobody, policies)] = connection.execute(_CHANGE, options).fetchall()
-    return Change(was, becomes, rows_of_nobody, policies if options["replace_policies"] else [])
+        [(was, becomes, rows_of_nobody, policies, asked, asks)] = connection.execute(_CHANGE, options).fetchall()
+    return Change(was, becomes, rows_of_nobody, policies if options["replace_policies"] else [], asked, asks)
 
 
 def _secure(connection: Connection, options: Mapping[str, object]) -> Secured:
@@ -320,6 +338,7 @@ def _print_json(secured: Secured, owner: Owner, change: Change, *, changed: bool
             "was": change.was,
             "becomes": change.becomes,
             "rows_of_nobody": change.rows_of_nobody,
+            "asks": change.asks,
             "changed": changed,
             "statements": secured.statements,
             "findings": secured.findings,

@@ -227,6 +227,30 @@ def delete_organization_command(org_id: str, **how: Any) -> None:
     _do("delete_organization", {"org_id": org_id}, **how)
 
 
+# Plans and features
+
+
+@clerk_command.command("entitle")
+@click.argument("payer_id", metavar="ID")
+@click.option("--plan", default="", metavar="SLUG", help="Plan of the user or the organization; by default none.")
+@click.option("--feature", "features", multiple=True, metavar="SLUG", help="Feature of the plan; repeatable.")
+@json_option
+def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], *, as_json: bool) -> None:
+    """Give a user or an organization a plan and features. They replace the former ones in the next tokens of the
+    example app. No webhook is sent.
+
+    \b
+    Example:
+      clerk-supabase clerk entitle org_2abc --plan team --feature reports
+    """
+    with RunningInstance.of(private_place()) as instance:
+        done = instance.do("entitle", {"payer_id": payer_id, "plan": plan, "features": ",".join(features)})
+    if as_json:
+        print_json(done)
+    else:
+        say(_change(done))
+
+
 # Memberships
 
 

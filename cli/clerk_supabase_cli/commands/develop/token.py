@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ from clerk_supabase_cli.standin.token_mint import (
 from clerk_supabase_cli.token_argument import token_of
 
 _WELL_KNOWN: Final = "/.well-known/jwks.json"
+_ENTITLEMENT: Final = re.compile(r"(u|user|o|org|organization):([^:,\s]+)")
 
 
 @click.group("token", cls=GroupWithDefault)
@@ -142,6 +144,8 @@ def verify_command(
     metavar="org:FEATURE:NAME",
     help="Permission in the organization; repeatable.",
 )
+@click.option("--plan", "plans", multiple=True, metavar="SCOPE:SLUG", help="Plan, user:pro or org:team; repeatable.")
+@click.option("--feature", "features", multiple=True, metavar="SCOPE:SLUG", help="Feature, org:reports; repeatable.")
 @click.option("--version", type=click.Choice(["1", "2", "legacy"]), default="2", show_default=True)
 @click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="Lifetime in seconds.")
 @click.option(
@@ -165,6 +169,8 @@ def mint_command(
     organization_id: str | None,
     role: str,
     permissions: tuple[str, ...],
+    plans: tuple[str, ...],
+    features: tuple[str, ...],
     version: str,
     lifetime: int,
     issuer: str,
@@ -177,6 +183,7 @@ def mint_command(
     Examples:
       clerk-supabase token mint --user user_2abc
       clerk-supabase token mint --user user_2abc --org org_2abc --role org:admin
+      clerk-supabase token mint --user user_2abc --plan user:pro
     """
     if organization_id is None and permissions:
         raise click.UsageError("permissions are given in an organization: name it with --org")
@@ -184,6 +191,11 @@ def mint_command(
         raise click.UsageError("a permission is spelled org:FEATURE:NAME")
     if version == "2" and any(permission.startswith(SYSTEM_PERMISSION) for permission in permissions):
         raise click.UsageError(f"Clerk puts no permission of its own ({SYSTEM_PERMISSION}...) into tokens of version 2")
+    entitled = {name: _elements(given) for name, given in (("plans", plans), ("features", features))}
+    if version != "2" and (plans or features):
+        raise click.UsageError("only tokens of version 2 name plans and features")
+    if organization_id is None and any(each.startswith("o:") for given in entitled.values() for each in given):
+        raise click.UsageError("plans and features of an organization need one: name it with --org")
     organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
     if event and version == "legacy":
         raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")
@@ -193,12 +205,20 @@ def mint_command(
         return
     place = private_place()
     mint = Mint(SigningKey.of_checkout(place), issuer)
-    token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
+    token = mint.session(user_id, organization, version=int(version), lifetime=lifetime, **entitled)
     if event:
         say(json.dumps(session_event(token), indent=2))
         return
     say(token)
     say(f"check it: clerk-supabase token --pem {public_key_file(place)} --issuer {issuer} -", err=True)
+
+
+def _elements(given: tuple[str, ...]) -> list[str]:
+    """Plans or features as a claim spells them: `o:team`. Raises UsageError."""
+    found = [_ENTITLEMENT.fullmatch(each) for each in given]
+    if not all(found):
+        raise click.UsageError("a plan or feature is spelled user:SLUG or org:SLUG")
+    return [f"{each[1][0]}:{each[2]}" for each in found if each]
 
 
 def _issuers_with_keys(

@@ -167,12 +167,18 @@ def _rows(claims: Claims) -> Iterator[tuple[str, str]]:
 def _notes(claims: Claims) -> Iterator[str]:
     if claims.actor:
         yield f"{_listed(claims.actor.id)} acts as this user"
+    if claims.organization is None and any(map(_is_of_organization, (*claims.plans, *claims.features))):
+        yield "no organization is active: the plans and features with the scope o count for nothing"
     if claims.version == "v1":
         yield "version 1 is deprecated; Clerk's dashboard changes it under Updates"
     if claims.version == "legacy":
         yield "Clerk and Supabase have deprecated this template: use Supabase's third-party auth"
     if claims.role != "authenticated":
         yield 'Supabase takes its bearer for `anon`, since the session token does not say "role": "authenticated"'
+
+
+def _is_of_organization(element: str) -> bool:
+    return element.startswith("o:")
 
 
 def _age(name: str, minutes: int) -> str:

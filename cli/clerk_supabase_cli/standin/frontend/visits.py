@@ -33,7 +33,16 @@ class Visit:
     def token(self, session: Session) -> str:
         """A new token of the session, for its active organization."""
         organization = self.people.organization_in_token(session.user_id, session.organization_id)
-        return self.mint.session(session.user_id, organization, lifetime=self.lifetime, sid=session.id, azp=self.origin)
+        payer_id = organization.id if organization else session.user_id
+        return self.mint.session(
+            session.user_id,
+            organization,
+            lifetime=self.lifetime,
+            sid=session.id,
+            azp=self.origin,
+            plans=self.people.instance.entitlements.plans_of(payer_id),
+            features=self.people.instance.entitlements.features_of(payer_id),
+        )
 
     def session_json(self, session: Session) -> Json:
         """The session as clerk-js reads it. Raises Rejection for a user whose sessions have ended."""

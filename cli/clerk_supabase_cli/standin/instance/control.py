@@ -27,6 +27,7 @@ _OPERATIONS: Final = (
     "create_organization",
     "update_organization",
     "delete_organization",
+    "entitle",
     "add_member",
     "change_role",
     "remove_member",

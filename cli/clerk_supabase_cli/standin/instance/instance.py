@@ -13,6 +13,7 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.billing.life import EVENTS as BILLING_EVENTS
 from clerk_supabase_cli.standin.billing.life import parent_of
+from clerk_supabase_cli.standin.instance.entitlements import Entitlements
 from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults, Message, Webhooks
@@ -46,6 +47,7 @@ class Instance:
     webhooks: Webhooks = field(default_factory=Webhooks)
     view: LaggingView = field(default_factory=LaggingView)
     """The world as the Backend API shows it."""
+    entitlements: Entitlements = field(default_factory=Entitlements)
     _faults: DeliveryFaults = NO_FAULTS
     _sent: list[Message] = field(default_factory=list)
 
@@ -166,6 +168,18 @@ class Instance:
             self._check("organization", org_id)
             self.world.remove_organization(org_id)
             return samples.deleted("organization", org_id)
+
+    # Plans and features
+
+    def entitle(self, payer_id: str, *, plan: str = "", features: str = "") -> Json:
+        """Gives a user or an organization a plan and features, separated by commas, in the tokens from now on.
+
+        Sends nothing, and returns the user or the organization.
+        """
+        with self.lock:
+            payer = self._check("organization" if payer_id.startswith("org_") else "user", payer_id)
+            self.entitlements.give(payer_id, plan, features.split(","))
+            return payer
 
     # Memberships
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from clerk_supabase.errors import Rejection, TokenRejected
+from clerk_supabase.tokens.entitlements import holds
 from clerk_supabase.tokens.permissions import granted, scoped
 
 Version = Literal["v1", "v2", "legacy"]
@@ -75,6 +76,22 @@ class Claims:
     """With their scopes: `o:dashboard`."""
     payload: str
     """The signed JSON, unchanged; row-level security reads it as `request.jwt.claims`."""
+
+    def has_plan(self, question: str) -> bool:
+        """Tells whether the token names a plan: `user:pro`, or `org:team` of the active organization.
+
+        Raises ValueError for a question without a scope.
+        """
+        return self._holds(self.plans, question)
+
+    def has_feature(self, question: str) -> bool:
+        """Tells whether the token names a feature; spelled as the plans, with the same error."""
+        return self._holds(self.features, question)
+
+    def _holds(self, elements: tuple[str, ...], question: str) -> bool:
+        # A session with a task left to do (pending) is signed out, as in Clerk's own libraries.
+        is_signed_in = self.session_status in {None, "active"}
+        return holds(elements if is_signed_in else (), question, in_organization=self.organization is not None)
 
 
 def session_claims(payload: bytes) -> Claims:

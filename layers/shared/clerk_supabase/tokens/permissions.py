@@ -16,7 +16,8 @@ from clerk_supabase.errors import Rejection, TokenRejected
 _JAVASCRIPT_BLANKS: Final = (
     "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + ("\u2028\u2029\u202f\u205f\u3000\ufeff")
 )
-_ORGANIZATION_SCOPES: Final = frozenset({"o", "ou", "uo"})
+ORGANIZATION_SCOPES: Final = frozenset({"o", "ou", "uo"})
+USER_SCOPES: Final = frozenset({"u", "ou", "uo"})
 # Enough for a thousand permissions of one feature.
 _MOST_DIGITS: Final = 1000
 
@@ -50,7 +51,7 @@ def granted(features: tuple[str, ...], per: str | None, fpm: str | None) -> tupl
 def _of_organization(features: tuple[str, ...]) -> Iterator[str]:
     for element in features:
         scope, _, feature = element.partition(":")
-        if scope in _ORGANIZATION_SCOPES:
+        if scope in ORGANIZATION_SCOPES:
             yield feature
 
 
