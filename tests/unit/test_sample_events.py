@@ -74,6 +74,11 @@ def test_the_samples_of_both_shapes_of_a_google_account_name_the_same_account() 
     assert (today["provider"], today["provider_user_id"]) == ("oauth_google", "10000000000000000001")
 
 
+def test_the_sample_of_a_user_of_a_company_has_one_account_in_both_lists() -> None:
+    [account] = content("user.created.enterprise.json")["enterprise_accounts"]
+    assert (account["id"], account["protocol"], account["verified"]) == ("entacc_2SampleE", "saml", True)
+
+
 def test_the_sample_with_a_timestamp_in_seconds_is_dated_like_the_others() -> None:
     result = change("user.updated.timestamp-in-seconds.json")
     assert isinstance(result, Upsert)
@@ -118,7 +123,7 @@ def test_every_sample_that_is_named_can_be_had() -> None:
 def addresses(event: dict[str, Any]) -> list[str]:
     """The e-mail addresses of a user, and the username if there is one."""
     data = event["data"]
-    lists = (data["email_addresses"], data["external_accounts"])
+    lists = [data[name] for name in data if name.endswith(("_accounts", "email_addresses"))]
     return [*(each["email_address"] for listed in lists for each in listed), *filter(None, [data["username"]])]
 
 
