@@ -1,0 +1,84 @@
+"""All types of Clerk's webhooks, the decision about each type, and what repairs a kind after lost events.
+
+Sources: https://github.com/clerk/openapi-specs (webhooks/2025-04-15), and for `subscriptionItem.created` the types in
+https://github.com/clerk/javascript (packages/backend/src/api/resources/Webhooks.ts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from clerk_supabase.model.facts import Facts
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
+
+VERBS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "user": ("created", "updated", "deleted"),
+        "organization": ("created", "updated", "deleted"),
+        "organizationMembership": ("created", "updated", "deleted"),
+        "organizationInvitation": ("created", "accepted", "revoked"),
+        "organizationDomain": ("created", "updated", "deleted"),
+        "permission": ("created", "updated", "deleted"),
+        "role": ("created", "updated", "deleted"),
+        "subscription": ("created", "updated", "active", "pastDue"),
+        "subscriptionItem": (
+            *("created", "updated", "active", "canceled", "upcoming", "ended", "abandoned", "incomplete", "pastDue"),
+            "freeTrialEnding",
+        ),
+        "paymentAttempt": ("created", "updated"),
+        "waitlistEntry": ("created", "updated"),
+        "session": ("created", "pending", "ended", "removed", "revoked"),
+        "email": ("created",),
+        "sms": ("created",),
+    }
+)
+"""Verbs of Clerk's events, by the first word of the types."""
+
+CLERKS_TYPES: Final = tuple(f"{family}.{verb}" for family, verbs in VERBS.items() for verb in verbs)
+"""All types of Clerk's webhooks."""
+
+_ONE_TIME_CODES: Final = "the body has one-time codes and links to sign in: do not subscribe to it"
+_NOT_YET: Final = "no kind of this release"
+NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "email": _ONE_TIME_CODES,
+        "sms": _ONE_TIME_CODES,
+        "permission": _NOT_YET,
+        "role": _NOT_YET,
+        "subscription": _NOT_YET,
+        "subscriptionItem": _NOT_YET,
+        "paymentAttempt": _NOT_YET,
+        "waitlistEntry": _NOT_YET,
+        "session": _NOT_YET,
+    }
+)
+"""Reasons why events become no row, by the first word of the types."""
+
+REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"
+
+
+def becomes(event_type: str) -> str | None:
+    """The table of the rows that a type of Clerk's becomes, or the reason why not; None without a decision."""
+    meaning = SYNCED_TYPES.get(event_type)
+    if meaning is not None:
+        return FACTS[meaning.kind].relation("clerk")
+    return NOT_MIRRORED.get(event_type.partition(".")[0])
+
+
+def families() -> Iterator[str]:
+    """The first words of the types to subscribe to."""
+    yield from dict.fromkeys(name.partition(".")[0] for name in SYNCED_TYPES)
+
+
+def is_compared(facts: Facts) -> bool:
+    """Tells whether reconcile compares a kind with Clerk."""
+    return facts.kind in READ_KINDS
+
+
+def what_heals(facts: Facts) -> str:
+    """The repair of a kind's rows after lost events."""
+    if is_compared(facts):
+        return "reconcile compares them with Clerk"
+    return f"Clerk has no list of them to compare with; {REPLAY}"
