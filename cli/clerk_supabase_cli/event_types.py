@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from clerk_supabase.model.facts import Facts
+from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
 
 VERBS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -72,13 +72,18 @@ def families() -> Iterator[str]:
     yield from dict.fromkeys(name.partition(".")[0] for name in SYNCED_TYPES)
 
 
-def is_compared(facts: Facts) -> bool:
-    """Tells whether reconcile compares a kind with Clerk."""
-    return facts.kind in READ_KINDS
+def is_compared(kind: Kind) -> bool:
+    """Tells whether reconcile compares a kind; True for a kind that only the database knows."""
+    return kind in READ_KINDS or kind not in FACTS
 
 
-def what_heals(facts: Facts) -> str:
+def what_heals(kind: Kind) -> str:
     """The repair of a kind's rows after lost events."""
-    if is_compared(facts):
+    if is_compared(kind):
         return "reconcile compares them with Clerk"
     return f"Clerk has no list of them to compare with; {REPLAY}"
+
+
+def plural(kind: Kind) -> str:
+    """The name of a kind's objects."""
+    return FACTS[kind].plural if kind in FACTS else f"{kind}s"

@@ -217,13 +217,13 @@ def _comparisons() -> str:
 
 def _comparison(facts: Facts) -> tuple[str, str, str]:
     """The full run, the quick run, and what repairs the rows after lost events."""
-    if not is_compared(facts):
-        return "-", "-", what_heals(facts)
+    if not is_compared(facts.kind):
+        return "-", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"
     return (
         "every column of all",
         quick if facts.list_path else "changed, new and missing ones",
-        what_heals(facts),
+        what_heals(facts.kind),
     )
 
 

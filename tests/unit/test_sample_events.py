@@ -15,10 +15,12 @@ from clerk_supabase.model.changes import Change, Delete, Upsert, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase.signature import Verifier
+from clerk_supabase_cli.event_types import CLERKS_TYPES
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret
 from clerk_supabase_cli.standin.sample_events import NoSuchSample, UnusableId, sample_event, sample_names
 from tests.kit.kinds import OUR_TYPES
+from tests.kit.parked import Command
 
 EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))
@@ -118,6 +120,14 @@ def test_every_sample_that_is_named_can_be_had() -> None:
     names = sample_names(EVENTS.parent)
     assert names == sorted(file.stem for file in BODIES)
     assert all(sample_event(EVENTS.parent, name)["type"] for name in names)
+
+
+def test_the_command_lists_each_type_with_its_table_or_the_reason_why_there_is_none() -> None:
+    lines = Command({}).run("event", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[0] in CLERKS_TYPES] == list(CLERKS_TYPES)
+    assert "user.created                      sample  clerk.users" in lines
+    assert [line for line in lines if line.endswith(("None", "  "))] == []
+    assert "name the TYPE" in Command({}).run("event", status=2).stderr
 
 
 def addresses(event: dict[str, Any]) -> list[str]:

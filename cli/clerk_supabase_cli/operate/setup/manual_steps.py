@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.event_types import families, is_compared, plural, what_heals
 from clerk_supabase_cli.operate.setup.supabase_settings import PROVIDER, SCHEMAS, Setting
 
 
 def at_clerk(webhook_url: str = "") -> Iterator[str]:
-    """The steps for which Clerk has no API: the endpoint with its events, and the role in session tokens."""
+    """The steps for which Clerk has no API: the endpoint with its events, and the role in session tokens.
+
+    A kind that reconcile cannot compare is named with what repairs it, because its lost events cost a person work.
+    """
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    yield (
-        "  with all events of user, organization, organizationMembership, organizationInvitation and organizationDomain"
-    )
+    *some, last = families()
+    yield f"  with all events of {', '.join(some)} and {last}"
+    for kind in FACTS:
+        if not is_compared(kind):
+            yield f"  {plural(kind)}: {what_heals(kind)}"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 
