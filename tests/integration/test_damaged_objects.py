@@ -240,9 +240,9 @@ OF_THE_APP: list[LiteralString] = [
     "create table clerk.notes (id int primary key); create function clerk.apply() returns int language sql return 1",
     "create role mine; grant usage, create on schema clerk to mine; grant select on clerk.users to mine",
     "alter table clerk.users replica identity full, set (fillfactor = 70)",
-    """create table public.sessions (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
+    """create table public.letters (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
     select clerk_sync.register(
-        'session', 7, 'public.sessions', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
+        'letter', 9001, 'public.letters', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
     )""",
     "create table public.tasks (id int primary key); select clerk_sync.secure('public.tasks', 'user')",
 ]

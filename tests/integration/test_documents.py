@@ -36,8 +36,9 @@ EVE = {"sub": "user_eve", "role": "authenticated"}
 
 TESTS_OF_KINDS: Final = (
     "tests/integration/test_kinds.py",
-    "tests/integration/test_roles.py",
+    "tests/integration/test_role_sets.py",
     "tests/integration/test_register.py",
+    "tests/integration/test_every_sample.py::test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere",
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
     "tests/unit/test_sample_events.py::test_a_sample_of_a_synced_type_means_a_change_of_its_object",
@@ -259,18 +260,18 @@ def test_another_type_is_synced_with_two_new_files(
         [name] = {each for each in re.findall(r"`([^`\n]+)`", written) if each.startswith(f"{folder}/")}
         (tmp_path / name).write_text(text, encoding="utf-8")
     compared = root / "tests" / "kit" / "apps_kind"
-    shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
-    shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
-    shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
+    shutil.copy(compared / "9002_create_role_sets.sql", tmp_path / "sql" / "migrations")
+    shutil.copy(compared / "role_set.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
+    shutil.copy(compared / "test_role_sets.py", tmp_path / "tests" / "integration")
     # A copy that a file system leaves beside a module is no kind.
-    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role.py").write_bytes(b"\0")
+    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role_set.py").write_bytes(b"\0")
 
-    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
+    assert list(migrate(database.url, tmp_path)) == ["9001_create_sent_emails", "9002_create_role_sets"]
     admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")
-    admin.execute("insert into public.sessions (clerk_session_id, clerk_user_id) values ('sess_1', 'user_ada')")
-    query: LiteralString = "select clerk_session_id from public.sessions"
+    admin.execute("insert into public.sent_emails (clerk_email_id, clerk_user_id) values ('ema_1', 'user_ada')")
+    query: LiteralString = "select clerk_email_id from public.sent_emails"
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, query) == [("sess_1",)]
+        assert rows(admin, query) == [("ema_1",)]
     with acting_as(admin, "authenticated", EVE):
         assert rows(admin, query) == []
 
@@ -284,7 +285,7 @@ def test_another_type_is_synced_with_two_new_files(
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "[session.created] PASSED" in done.stdout
+    assert "[email.created] PASSED" in done.stdout
 
 
 def test_the_mapping_of_the_document_switches_the_table_of_the_document(

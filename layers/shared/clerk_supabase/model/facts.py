@@ -46,6 +46,9 @@ class Facts:
     the request of `again_path`."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
+    secrets: tuple[str, ...] = ()
+    """Fields with secrets, such as one-time codes: ingest removes these from an event before the event waits in a queue
+    or is parked."""
     keeps_private_metadata: bool = False
     """True: the stack keeps private metadata of the kind, if its parameter says so."""
 

@@ -1,4 +1,4 @@
-"""A kind that an app adds to the checkout, and that reconcile compares: Clerk's roles of organizations."""
+"""A kind that an app adds, and that reconcile compares: Clerk's sets of roles, of which Clerk sends no events."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ if TYPE_CHECKING:
     from clerk_supabase.model.clerk_object import ClerkObject
 
 FACTS = Facts(
-    kind="role",
+    kind="role_set",
     write_order=9002,
-    plural="roles",
-    table="public.roles",
-    key="clerk_role_id",
-    event="role",
-    list_path="/organization_roles",
-    again_path="/organization_roles/{id}",
+    plural="role sets",
+    table="public.role_sets",
+    key="clerk_role_set_id",
+    event="roleSet",
+    verbs=(),
+    list_path="/role_sets",
+    again_path="/role_sets/{id}",
     is_read_by_id=True,
 )
 
 
 def model() -> type[ClerkObject]:
-    """The model of a role."""
+    """The model of a set of roles."""
     from clerk_supabase.model.clerk_object import ClerkObject, Columns, Text, timestamp
 
-    class OrganizationRole(ClerkObject):
-        """The mirrored part of Clerk's Role."""
+    class RoleSet(ClerkObject):
+        """The mirrored part of Clerk's RoleSet."""
 
         kind: ClassVar[Kind] = FACTS.kind
 
@@ -36,13 +37,13 @@ def model() -> type[ClerkObject]:
         description: Text = None
 
         def columns(self) -> Columns:
-            """The row of public.roles."""
+            """The row of public.role_sets."""
             return {
-                "clerk_role_id": self.id,
+                "clerk_role_set_id": self.id,
                 "key": self.key,
                 "name": self.name,
                 "description": self.description,
                 "created_at": timestamp(self.created_at),
             }
 
-    return OrganizationRole
+    return RoleSet
