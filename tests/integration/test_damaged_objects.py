@@ -316,7 +316,7 @@ def test_a_kind_that_the_app_registered_is_still_written_after_a_repair(undone: 
     undone.execute("drop function clerk_sync.write_rows(text, jsonb, clerk_sync.change[])")
     list(repair(undone, read_manifest(root)))
     body = value(undone, "select prosrc from pg_proc where proname = 'write_rows'")
-    assert "when 'session' then" in body
+    assert "when 'letter' then" in body
 
 
 def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_is_changed(
