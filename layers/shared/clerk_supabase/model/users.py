@@ -107,7 +107,7 @@ class EnterpriseAccount(_Identifier):
     def connection_id(self) -> str | None:
         """The id of the connection; None for an account without a connection."""
         connection = self.enterprise_connection or self.saml_connection
-        return self.enterprise_connection_id or (connection and connection.id)
+        return self.enterprise_connection_id or (None if connection is None else connection.id)
 
     def row(self, protocol: str | None) -> dict[str, object]:
         """The account as an element of the column enterprise_accounts."""
