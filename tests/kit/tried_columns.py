@@ -22,7 +22,8 @@ FieldPath = tuple[str, ...]
 """The names on the way to a field; `[]` stands for the elements of a list."""
 LIST: Final = "[]"
 
-_LATER: Final = 1_701_000_000_000
+# Later than all samples: an event from the future is unusable.
+_LATER: Final = 1_800_000_000_000
 _OTHER: Final = "user_other"
 _MISSING: Final = object()
 
@@ -38,15 +39,20 @@ class Place(NamedTuple):
 def columns_of(trials: Sequence[tuple[str, Json]], paths: Sequence[FieldPath]) -> dict[FieldPath, set[Place]]:
     """The columns of the fields. *trials*: types of events with an object of each, to be tried in turn."""
     found: defaultdict[FieldPath, set[Place]] = defaultdict(set)
-    for event_type, base in trials:
+    usable = [trial for trial in trials if _told(*trial)]
+    for event_type, base in usable:
         _try(event_type, base, [path for path in paths if path not in found], found)
     # A field that another field replaces counts only when that other field is missing.
-    event_type, whole = next(trial for trial in trials if _told(*trial))
-    rest = [path for path in paths if path not in found]
-    for other in sorted(_all_paths(whole), key=len):
-        beside = [path for path in rest if path[: len(other)] != other and path[: len(other) - 1] == other[:-1]]
-        _try(event_type, _without(whole, other), [path for path in beside if path not in found], found, spelled(other))
+    for event_type, whole in usable[:1]:
+        for other in sorted(_all_paths(whole), key=len):
+            rest = [path for path in paths if path not in found and _are_beside(path, other)]
+            _try(event_type, _without(whole, other), rest, found, spelled(other))
     return found
+
+
+def _are_beside(path: FieldPath, other: FieldPath) -> bool:
+    """Tells whether two fields, or a field around the first one, are in the same object."""
+    return path[: len(other)] != other and path[: len(other) - 1] == other[:-1]
 
 
 def _try(
@@ -60,14 +66,14 @@ def _try(
     before = _told(event_type, base)
 
     def note(some: Sequence[FieldPath]) -> None:
-        differing = _differing(before, _told(event_type, _changed(base, some)))
-        if len(some) == 1:
-            if differing:
-                found[some[0]] |= {Place(each, missing) for each in differing}
-        elif differing or not _told(event_type, _changed(base, some)):
+        after = _told(event_type, _changed(base, some))
+        differing = _differing(before, after)
+        if len(some) > 1 and (differing or not after):
             half = len(some) // 2
             note(some[:half])
             note(some[half:])
+        elif differing:
+            found[some[0]] |= {Place(each, missing) for each in differing}
 
     if before and paths:
         note(paths)
