@@ -202,6 +202,10 @@ sql: $(DEV)
 objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
 	@.venv/bin/python -m tests.kit.objects
 
+.PHONY: mirrored
+mirrored: $(DEV) ## Write docs/what-is-mirrored.md anew: each event type and field of Clerk, with its column
+	@.venv/bin/python -m tests.kit.mirrored
+
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the documents from their sources
 	@.venv/bin/python -m tests.pictures

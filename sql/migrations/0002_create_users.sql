@@ -330,6 +330,8 @@ create table clerk.users (
     phone_numbers jsonb not null default '[]',
     web3_wallets jsonb not null default '[]',
     external_accounts jsonb not null default '[]',
+    primary_web3_wallet_id text,
+    enterprise_accounts jsonb not null default '[]',
     password_enabled boolean not null default false,
     two_factor_enabled boolean not null default false,
     banned boolean not null default false,
@@ -343,6 +345,8 @@ create table clerk.users (
 comment on table clerk.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
 comment on column clerk.users.unsafe_metadata is
 'Writable by the user in the browser: never decide access by this value.';
+comment on column clerk.users.enterprise_accounts is
+'Accounts at identity providers of companies, of SAML and OAuth.';
 comment on column clerk.users.deprovisioned is
 'Removed by the directory of their company (Directory Sync): sees as little as a banned user.';
 comment on column clerk.users.created_at is 'Clerk''s clock.';

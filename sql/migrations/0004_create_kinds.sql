@@ -572,6 +572,16 @@ declare
     );
     statement text;
 begin
+    if
+        kind_order < 9001
+        and (select c.relnamespace from pg_catalog.pg_class as c where c.oid = relation)
+        not in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+    then
+        raise invalid_parameter_value using message = format(
+            'the kind %s of the app takes the place %s of a later kind of this project: give a place from 9001 on',
+            kind_name, kind_order
+        );
+    end if;
     of_kind.mirrored_columns := coalesce(mirrored_columns, array(
         select a.attname from pg_catalog.pg_attribute as a
         where a.attrelid = relation and a.attnum > 0 and not a.attisdropped

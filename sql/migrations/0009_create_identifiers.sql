@@ -86,7 +86,8 @@ as $$
             '$.email_addresses[*] ? (@.verified == true).email_address',
             '$.phone_numbers[*] ? (@.verified == true).phone_number',
             '$.web3_wallets[*] ? (@.verified == true).web3_wallet',
-            '$.external_accounts[*] ? (@.verified == true).email_address'
+            '$.external_accounts[*] ? (@.verified == true).email_address',
+            '$.enterprise_accounts[*] ? (@.verified == true).email_address'
         ]::jsonpath[]
     ) as place
     cross join lateral jsonb_path_query(user_row, place) as value
@@ -138,6 +139,7 @@ as $$
                     values
                     (u.email_addresses, '$[*].email_address'::jsonpath),
                     (u.external_accounts, '$[*].email_address'),
+                    (u.enterprise_accounts, '$[*].email_address'),
                     (u.phone_numbers, '$[*].phone_number'),
                     (u.web3_wallets, '$[*].web3_wallet')
                 ) as place (content, path)

@@ -73,7 +73,7 @@ class _Glance(msgspec.Struct, gc=False):
 _SAME_NAME: Final = (
     *("external_id", "username", "first_name", "last_name", "image_url", "has_image", "locale"),
     *("public_metadata", "unsafe_metadata", "password_enabled", "two_factor_enabled", "banned", "locked"),
-    "deprovisioned",
+    *("deprovisioned", "primary_web3_wallet_id"),
 )
 _GLANCES: Final = msgspec.json.Decoder(list[_Glance])
 

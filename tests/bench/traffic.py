@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,10 +13,16 @@ import msgspec
 
 from clerk_supabase.model.changes import Changes, Delivery, changes_of
 from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.facts import Facts
+from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.sample_events import sample_event, sample_names
 from clerk_supabase_cli.standin.worlds import World
+from tests.kit.kinds import OURS
 
 START = 1_750_000_000_000
+_ROOT = find_root(Path(__file__).parent)
 
 Applied = tuple[Changes, Delivery | None]
 Batch = Sequence[Applied]
@@ -105,6 +112,25 @@ def world(name: str, happenings: int) -> list[Applied]:
         event = parse_event(msgspec.json.encode(told))
         read.append((changes_of(event, START), Delivery(f"msg_{name}_{number}", event.type, START)))
     return read
+
+
+def all_kinds(name: str, size: int) -> list[Applied]:
+    """Events of every kind of this project: of a small world, and the samples of kinds that no world has."""
+    batch = world(name, 2 * size)
+    missing = [FACTS[kind] for kind in OURS if kind not in {changes.main.kind for changes, _ in batch}]
+    share = size // len(OURS)
+    others = [_sample(facts, f"{name}{number}") for facts in missing for number in range(share)]
+    return [*batch[: size - len(others)], *others]
+
+
+def _sample(facts: Facts, name: str) -> Applied:
+    """A sample event of a kind, about an object of its own."""
+    types = [f"{facts.event}.{verb}" for verb in facts.verbs if verb != "deleted"]
+    event_type = next(each for each in types if each in sample_names(_ROOT))
+    told = sample_event(_ROOT, event_type)
+    told["data"]["id"] += name
+    event = parse_event(msgspec.json.encode(told))
+    return changes_of(event, event.timestamp), Delivery(f"msg_{name}_{facts.kind}", event.type, event.timestamp)
 
 
 def _user_id(number: int) -> str:

@@ -101,6 +101,7 @@ DONE_FOR_REAL = {
     "make demo": ".ci/run",
     "make dev": "test_dev_prints_all_addresses_and_the_time_of_its_start",
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
+    "make mirrored": "test_the_page_says_what_the_code_does",
     "make objects": "test_the_list_of_objects_is_that_of_the_migrations",
     "make outside": ".ci/run",
     "make pictures": "test_a_picture_is_drawn_from_its_source",

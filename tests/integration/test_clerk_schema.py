@@ -20,28 +20,11 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.clerk_schema import SCHEMA, faults
+from tests.kit.clerk_schema import FAMILIES, SCHEMA, faults
 
 AT: Final = 1_700_000_000_000
 TIMES: Final = {"created_at": AT, "updated_at": AT}
 EVENTS: Final = find_root(Path(__file__).parent) / "events" / "clerk"
-FAMILIES: Final[Mapping[str, str]] = {
-    "user": "User",
-    "organization": "Organization",
-    "organizationMembership": "OrganizationMembership",
-    "organizationInvitation": "OrganizationInvitation",
-    "organizationDomain": "OrganizationDomain",
-    "role": "Role",
-    "permission": "Permission",
-    "session": "Session",
-    "waitlistEntry": "WaitlistEntry",
-    "email": "EmailEventPayload",
-    "sms": "SmsEventPayload",
-    "subscription": "SubscriptionEventPayload",
-    "subscriptionItem": "BillingSubscriptionItemEventPayload",
-    "paymentAttempt": "PaymentAttemptEventPayload",
-}
-"""The objects of events, by the first word of an event's type."""
 LISTS: Final[Mapping[str, str]] = {
     "/users": "User",
     "/organizations": "Organization",

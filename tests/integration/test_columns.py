@@ -12,7 +12,7 @@ NULLABLE: Final[dict[str, set[str]]] = {
     # Fields that Clerk leaves out, fields unknown in a stub, and the time of a delete.
     "clerk.users": {
         *("created_at", "deleted_at", "email", "external_id", "first_name", "image_url", "last_name"),
-        *("legal_accepted_at", "locale", "phone", "username"),
+        *("legal_accepted_at", "locale", "phone", "primary_web3_wallet_id", "username"),
     },
     "clerk.users_public": {"avatar_url", "deleted_at", "first_name", "last_name", "username"},
     "clerk.organizations": {

@@ -240,9 +240,9 @@ OF_THE_APP: list[LiteralString] = [
     "create table clerk.notes (id int primary key); create function clerk.apply() returns int language sql return 1",
     "create role mine; grant usage, create on schema clerk to mine; grant select on clerk.users to mine",
     "alter table clerk.users replica identity full, set (fillfactor = 70)",
-    """create table public.sessions (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
+    """create table public.letters (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
     select clerk_sync.register(
-        'session', 7, 'public.sessions', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
+        'letter', 9001, 'public.letters', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
     )""",
     "create table public.tasks (id int primary key); select clerk_sync.secure('public.tasks', 'user')",
 ]
@@ -316,7 +316,7 @@ def test_a_kind_that_the_app_registered_is_still_written_after_a_repair(undone: 
     undone.execute("drop function clerk_sync.write_rows(text, jsonb, clerk_sync.change[])")
     list(repair(undone, read_manifest(root)))
     body = value(undone, "select prosrc from pg_proc where proname = 'write_rows'")
-    assert "when 'session' then" in body
+    assert "when 'letter' then" in body
 
 
 def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_is_changed(

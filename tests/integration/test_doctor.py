@@ -11,19 +11,21 @@ from typing import LiteralString
 import pytest
 from click.testing import CliRunner
 
-from clerk_supabase.model.found_kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import READ_KINDS, SYNCED_TYPES
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli import event_types
 from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import Named, Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Check, Finding, Verdict, ok
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.operate.setup.manual_steps import at_clerk
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.databases import Connection, Database
 from tests.kit.doctoring import Doctor
-from tests.kit.parked import park
+from tests.kit.parked import Command, park
 from tests.kit.tokens import KEY, OTHER_KEY
 
 OF_THE_DATABASE = {
@@ -309,6 +311,18 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
     verdict, words = doctor.verdict("compared")
     assert verdict == "ok"
     assert "domains are switched off in Clerk" in words
+
+
+def test_a_kind_that_clerk_does_not_list_is_named_with_what_repairs_it(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_types, "READ_KINDS", tuple(kind for kind in READ_KINDS if kind != "domain"))
+    said = "Clerk has no list of them to compare with; replay the messages of the outage"
+    words = doctor.verdict("compared")[1]
+    assert f"domains are never compared: {said}" in words
+    assert "domains were" not in words
+    assert f"domains: {said}" in " ".join(at_clerk())
+    assert "not listed by Clerk" in Command({**doctor.environment}).run("status", status=None).stdout
 
 
 # Tokens

@@ -109,6 +109,17 @@ def with_address(verified: bool) -> dict[str, Any]:
     }
 
 
+def test_the_address_of_an_account_at_a_company_is_the_persons_if_the_account_is_verified(
+    store: Store, admin: Connection
+) -> None:
+    account = samples.enterprise_account(7, ADDRESS, CREATED_AT)
+    unverified = samples.enterprise_account(8, "guess@other.test", CREATED_AT) | {"verification": None}
+    store.apply([user(ADA, at=1, email_addresses=[], enterprise_accounts=[account, unverified])])
+    assert value(admin, "select clerk_sync.identifiers_of(%s)", [ADA]) == [ADDRESS.lower()]
+    words = [ADDRESS.lower(), "guess@other.test"]
+    assert value(admin, "select clerk_sync.words_of_others('{}', %s)", words) == {ADDRESS.lower(): ADA}
+
+
 def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(
     store: Store, admin: Connection, command: Command
 ) -> None:

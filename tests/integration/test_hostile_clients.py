@@ -49,12 +49,14 @@ BY_CLIENTS: Final[Mapping[Kind, Mapping[str, st.SearchStrategy[object]]]] = {
     "user": {
         **dict.fromkeys(("username", "first_name", "last_name", "image_url", "locale"), anything),
         **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled", "legal_accepted_at"), anything),
-        **dict.fromkeys(("primary_email_address_id", "primary_phone_number_id"), anything),
+        **dict.fromkeys((f"primary_{name}_id" for name in ("email_address", "phone_number", "web3_wallet")), anything),
         "unsafe_metadata": anything | metadata(theme="dark"),
         "email_addresses": lists('{"id":"idn_1","email_address":HERE,"verification":{"status":"verified"}}'),
         "phone_numbers": lists('{"id":"idn_2","phone_number":"+15550100","verification":HERE}'),
         "web3_wallets": lists('{"id":HERE,"web3_wallet":"0x0"}'),
         "external_accounts": lists('{"id":"eac_1","provider":"oauth_google","username":HERE,"label":HERE}'),
+        "enterprise_accounts": lists('{"id":HERE,"active":true,"email_address":HERE,"verification":null}'),
+        "saml_accounts": lists('{"id":"samlacc_1","provider":HERE,"provider_user_id":HERE}'),
     },
     "organization": dict.fromkeys(("name", "slug", "image_url", "has_image"), anything),
     "membership": {

@@ -46,7 +46,3 @@ def test_an_object_that_another_object_brings_is_read_by_any_of_its_parents_and_
     assert {facts.kind: set(facts.parents.values()) for facts in carried} == {
         kind: set(of_kind) for kind, of_kind in paths.items()
     }
-
-
-def test_each_kind_is_listed_by_clerk_or_says_how_a_lost_event_is_made_good() -> None:
-    assert [kind for kind, facts in FACTS.items() if (kind in READ_KINDS) is bool(facts.healed_by)] == []

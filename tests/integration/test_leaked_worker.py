@@ -23,7 +23,7 @@ FLAGS: Final = (
     *("email_verified", "phone_verified", "has_image", "password_enabled", "two_factor_enabled"),
     *("banned", "locked", "deprovisioned"),
 )
-LISTS: Final = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")
+LISTS: Final = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts", "enterprise_accounts")
 Json = dict[str, Any]
 
 

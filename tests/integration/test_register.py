@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from psycopg.errors import UndefinedParameter
+from psycopg.errors import InvalidParameterValue, UndefinedParameter
 
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.operate.install.migrations import is_of_the_app, read_migrations
+from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from tests.kit.databases import Connection, rows, value
 from tests.kit.histories import CREATED_AT
+from tests.kit.kinds import APPS, OURS
 from tests.kit.webhooks import user
 
 
@@ -42,9 +46,29 @@ def test_all_columns_of_a_synced_table_are_mirrored_but_its_key_its_parents_and_
         where a.attname <> all(k.mirrored_columns)
         """,
     )
-    expected = {kind: {facts.key, *facts.parents, "deleted_at"} for kind, facts in FACTS.items()}
+    expected = {kind: {FACTS[kind].key, *FACTS[kind].parents, "deleted_at"} for kind in OURS}
     expected["private_metadata"] = {"entity_id", "deleted_at"}
-    assert sorted(left) == sorted((kind, column) for kind, columns in expected.items() for column in columns)
+    assert {each for each in left if each[0] not in APPS} == {
+        (kind, column) for kind, columns in expected.items() for column in columns
+    }
+
+
+def test_the_numbers_of_this_project_and_of_the_app_never_meet(root: Path) -> None:
+    ours = {facts.write_order for facts in FACTS.values() if facts.is_in_mirror}
+    apps = {facts.write_order for facts in FACTS.values() if not facts.is_in_mirror}
+    assert max(ours) < 9001 <= min(apps, default=9001)
+    listed = set(read_manifest(root).migrations)
+    assert listed == {migration.name for migration in read_migrations(root) if migration.name < "9001"}
+    assert not any(map(is_of_the_app, listed))
+
+
+@pytest.mark.parametrize("number", [1, 6, 9000])
+def test_a_kind_of_the_app_cannot_take_the_place_of_a_later_kind_of_this_project(
+    admin: Connection, number: int
+) -> None:
+    admin.execute("create table public.letters (letter_id text primary key, deleted_at timestamptz)")
+    with pytest.raises(InvalidParameterValue, match="give a place from 9001 on"):
+        admin.execute("select clerk_sync.register('letter', %s, 'public.letters', 'letter_id')", [number])
 
 
 def test_a_statement_is_filled_once_and_never_with_a_hole_left(admin: Connection) -> None:

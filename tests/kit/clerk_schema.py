@@ -12,7 +12,31 @@ from pathlib import Path
 from typing import Final
 
 SCHEMA: Final[Mapping[str, Mapping[str, str]]] = json.loads(Path(__file__).with_suffix(".json").read_text())
-_TYPES: Final[Mapping[str, type]] = {"string": str, "boolean": bool, "integer": int, "int64": int, "object": dict}
+FAMILIES: Final[Mapping[str, str]] = {
+    "user": "User",
+    "organization": "Organization",
+    "organizationMembership": "OrganizationMembership",
+    "organizationInvitation": "OrganizationInvitation",
+    "organizationDomain": "OrganizationDomain",
+    "role": "Role",
+    "permission": "Permission",
+    "session": "Session",
+    "waitlistEntry": "WaitlistEntry",
+    "email": "EmailEventPayload",
+    "sms": "SmsEventPayload",
+    "subscription": "SubscriptionEventPayload",
+    "subscriptionItem": "BillingSubscriptionItemEventPayload",
+    "paymentAttempt": "PaymentAttemptEventPayload",
+}
+"""The objects of events, by the first word of an event's type."""
+_TYPES: Final[Mapping[str, type]] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "int64": int,
+    "double": float,
+    "object": dict,
+}
 
 
 def faults(sent: object, name: str, place: str = "") -> Iterator[str]:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.changes import Change, Delete, Upsert, Version, changes_of
+from clerk_supabase.model.clerk_object import parse_object
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.user_struct import read_user
+from clerk_supabase.model.users import User
 from clerk_supabase_cli.standin import samples
 from tests.kit.kinds import OUR_TYPES
 
@@ -172,6 +174,7 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         legal_accepted_at=CREATED_AT,
         email_addresses=[email("idn_1")],
         primary_email_address_id="idn_1",
+        primary_web3_wallet_id="idn_w",
         web3_wallets=[{"id": "idn_w", "web3_wallet": "0x0", "verification": {"status": "verified"}}],
         external_accounts=[
             {
@@ -216,6 +219,8 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
                 "verified": True,
             }
         ],
+        "primary_web3_wallet_id": "idn_w",
+        "enterprise_accounts": [],
         "password_enabled": True,
         "two_factor_enabled": True,
         "banned": True,
@@ -265,6 +270,67 @@ def test_the_provider_of_an_account_and_its_id_there_are_known_in_every_shape(
 ) -> None:
     mirrored = account(**sent)
     assert (mirrored["provider"], mirrored["provider_user_id"]) == (provider, provider_user_id)
+
+
+def test_the_id_for_deleting_an_account_is_known_although_the_field_external_account_id_is_missing() -> None:
+    assert account(id="eac_1", identification_id="idn_1")["external_account_id"] == "eac_1"
+    assert account(id="idn_1", identification_id="idn_1")["external_account_id"] is None
+
+
+TODAY = samples.enterprise_account(7, "ada@example.test", CREATED_AT)
+OLDER = samples.saml_account(7, "ada@example.test", CREATED_AT)
+MIRRORED_ACCOUNT = {
+    "id": "entacc_7",
+    "protocol": "saml",
+    "provider": "saml_custom",
+    "provider_user_id": "7",
+    "email_address": "ada@example.test",
+    "active": True,
+    "enterprise_connection_id": "entconn_1",
+    "verified": True,
+}
+OAUTH = {"id": "entacc_8", "protocol": "oauth", "provider": "oauth_custom"}
+AT_OTHERS = {"id": "samlacc_9", "email_address": "ada@other.test"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "mirrored"),
+    [
+        ({"enterprise_accounts": [TODAY], "saml_accounts": []}, [{}]),
+        ({"enterprise_accounts": [TODAY], "saml_accounts": None}, [{}]),
+        ({"enterprise_accounts": [TODAY]}, [{}]),
+        ({"enterprise_accounts": [], "saml_accounts": [OLDER]}, [{}]),
+        ({"enterprise_accounts": None, "saml_accounts": [OLDER]}, [{}]),
+        ({"saml_accounts": [OLDER]}, [{}]),
+        ({}, []),
+        # One account in both lists, by its id or by its address.
+        ({"enterprise_accounts": [TODAY], "saml_accounts": [OLDER]}, [{}]),
+        (
+            {
+                "enterprise_accounts": [TODAY],
+                "saml_accounts": [OLDER | {"id": "samlacc_7", "email_address": "Ada@example.test"}],
+            },
+            [{}],
+        ),
+        # Different accounts.
+        ({"enterprise_accounts": [TODAY | OAUTH], "saml_accounts": [OLDER]}, [OAUTH, {}]),
+        ({"enterprise_accounts": [TODAY], "saml_accounts": [OLDER | AT_OTHERS]}, [{}, AT_OTHERS]),
+        # Without a verification or a connection.
+        ({"enterprise_accounts": [TODAY | {"verification": None}]}, [{"verified": False}]),
+        ({"enterprise_accounts": [TODAY | {"enterprise_connection": None}]}, [{}]),
+        ({"enterprise_accounts": [TODAY | {"enterprise_connection_id": None}]}, [{}]),
+        ({"saml_accounts": [OLDER | {"saml_connection": None}]}, [{"enterprise_connection_id": None}]),
+    ],
+)
+def test_the_accounts_at_companies_are_mirrored_from_the_newer_and_the_older_list(
+    sent: dict[str, Any], mirrored: list[dict[str, Any]]
+) -> None:
+    others = {name: each for name, each in user().items() if name not in {"enterprise_accounts", "saml_accounts"}}
+    found = parse_object(User, others | sent).columns()["enterprise_accounts"]
+    assert found == [MIRRORED_ACCOUNT | each for each in mirrored]
+    fast = read_user(json.dumps(others | sent).encode())
+    assert (fast is None) is (None in sent.values())
+    assert fast is None or fast.columns()["enterprise_accounts"] == found
 
 
 def test_nulls_where_clerk_sends_objects_leave_empty_ones() -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase import ingest
 from clerk_supabase.answer import Answer
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.model.envelope import ParkedEvent
-from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES
+from clerk_supabase.model.facts import Facts
+from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES, Meaning
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
 from tests.kit.aws import Account
 from tests.kit.ingesting import CREATED, LIMIT, RECEIVED_AT, Endpoint, counted, reason_of
@@ -182,6 +184,31 @@ def test_a_one_time_code_reaches_neither_a_queue_nor_the_log(endpoint: Endpoint,
     assert endpoint.stored_nothing()
     assert log.getvalue()
     assert "424242" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "queued"),
+    [
+        ('{"id":"ema_1","body":"424242","status":"sent"}', '{"id":"ema_1","status":"sent"}'),
+        ('{"b\\u006fdy":"424242","id":"ema_1","body":{"x":["424242","}"]}}', '{"id":"ema_1"}'),
+        ('{"id":"ema_1","body":"424242","x":"\\ud800"}', '{"id":"ema_1","x":"\\ud800"}'),
+        ('{"id":"ema_1"},"data":{"id":"ema_2","body":"424242"}', '{"id":"ema_2"}'),
+        # Parked: without an id.
+        ('{"body":"424242","status":"sent"}', '{"status":"sent"}'),
+        ('"424242"', "{}"),
+        ('["424242"]', "{}"),
+    ],
+)
+def test_a_field_that_a_kind_calls_secret_is_removed_before_the_event_waits_or_is_parked(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, data: str, queued: str
+) -> None:
+    """Planted as facts: no kind of this project has such a field, but a kind of the app may."""
+    facts = Facts("sent_email", 9001, "e-mails", "public.emails", "id", "email", ("created",), secrets=("body",))
+    monkeypatch.setattr(ingest, "FACTS", {"sent_email": facts})
+    monkeypatch.setattr(ingest, "SYNCED_TYPES", {"email.created": Meaning("sent_email")})
+    assert endpoint.post_body(f'{{"type":"email.created","timestamp":7,"data":{data}}}').status == 202
+    [message] = [*endpoint.accepted(), *messages_of({"Records": endpoint.parked()})]
+    assert message.envelope.body.decode() == f'{{"type":"email.created","timestamp":7,"data":{queued}}}'
 
 
 # Good signature, another instance

@@ -15,10 +15,12 @@ from clerk_supabase.model.changes import Change, Delete, Upsert, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase.signature import Verifier
+from clerk_supabase_cli.event_types import CLERKS_TYPES
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret
 from clerk_supabase_cli.standin.sample_events import NoSuchSample, UnusableId, sample_event, sample_names
 from tests.kit.kinds import OUR_TYPES
+from tests.kit.parked import Command
 
 EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))
@@ -74,6 +76,11 @@ def test_the_samples_of_both_shapes_of_a_google_account_name_the_same_account() 
     assert (today["provider"], today["provider_user_id"]) == ("oauth_google", "10000000000000000001")
 
 
+def test_the_sample_of_a_user_of_a_company_has_one_account_in_both_lists() -> None:
+    [account] = content("user.created.enterprise.json")["enterprise_accounts"]
+    assert (account["id"], account["protocol"], account["verified"]) == ("entacc_2SampleE", "saml", True)
+
+
 def test_the_sample_with_a_timestamp_in_seconds_is_dated_like_the_others() -> None:
     result = change("user.updated.timestamp-in-seconds.json")
     assert isinstance(result, Upsert)
@@ -115,10 +122,18 @@ def test_every_sample_that_is_named_can_be_had() -> None:
     assert all(sample_event(EVENTS.parent, name)["type"] for name in names)
 
 
+def test_the_command_lists_each_type_with_its_table_or_the_reason_why_there_is_none() -> None:
+    lines = Command({}).run("event", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[0] in CLERKS_TYPES] == list(CLERKS_TYPES)
+    assert "user.created                      sample  clerk.users" in lines
+    assert [line for line in lines if line.endswith(("None", "  "))] == []
+    assert "name the TYPE" in Command({}).run("event", status=2).stderr
+
+
 def addresses(event: dict[str, Any]) -> list[str]:
     """The e-mail addresses of a user, and the username if there is one."""
     data = event["data"]
-    lists = (data["email_addresses"], data["external_accounts"])
+    lists = [data[name] for name in data if name.endswith(("_accounts", "email_addresses"))]
     return [*(each["email_address"] for listed in lists for each in listed), *filter(None, [data["username"]])]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
+from clerk_supabase_cli.operate.setup.manual_steps import at_clerk
 from clerk_supabase_cli.operate.setup.setup_checks import Check, Instance, checks, config_toml
 from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.standin.frontend_api import FrontendApi, Mood
@@ -44,6 +46,11 @@ def test_a_good_instance_passes_every_check(api: FrontendApi) -> None:
         "domain": "ok",
         "role": "ok",
     }
+
+
+def test_the_step_of_the_endpoint_names_every_family_of_events_that_is_synced() -> None:
+    said = " ".join(at_clerk())
+    assert [name for name in SYNCED_TYPES if name.partition(".")[0] not in said] == []
 
 
 def test_a_token_without_the_role_says_where_to_switch_it_on(api: FrontendApi) -> None:

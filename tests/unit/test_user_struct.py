@@ -50,16 +50,29 @@ def accounts() -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), st.lists(st.fixed_dictionaries({}, optional=fields), max_size=3))
 
 
+def enterprise_accounts() -> st.SearchStrategy[Any]:
+    names = ("protocol", "provider", "provider_user_id", "enterprise_connection_id", "email_address")
+    fields = {name: st.one_of(text, st.none()) for name in names} | {
+        "id": st.sampled_from(["a_1", "a_2", None]),
+        "active": flags,
+        "verification": verifications,
+        "enterprise_connection": st.sampled_from([None, {}, {"id": "c_1"}]),
+    }
+    return st.one_of(st.none(), st.lists(st.fixed_dictionaries({}, optional=fields), max_size=2))
+
+
 fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} | {
     **dict.fromkeys(("created_at", "updated_at", "legal_accepted_at"), moments),
     **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled"), flags),
     **dict.fromkeys(("banned", "locked", "deprovisioned"), flags),
     **dict.fromkeys(("public_metadata", "unsafe_metadata"), anything),
-    **{name: st.sampled_from(["idn_1", None]) for name in ("primary_email_address_id", "primary_phone_number_id")},
+    **{f"primary_{name}_id": st.sampled_from(["idn_1", None]) for name in ("email_address", "phone_number")},
     "email_addresses": identifiers("email_address"),
     "phone_numbers": identifiers("phone_number"),
     "web3_wallets": identifiers("web3_wallet"),
     "external_accounts": accounts(),
+    "enterprise_accounts": enterprise_accounts(),
+    "saml_accounts": enterprise_accounts(),
 }
 
 

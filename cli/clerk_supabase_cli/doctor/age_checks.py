@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.model.found_kinds import KIND_NAMES, READ_KINDS
+from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
-from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
+from clerk_supabase_cli.doctor.verdicts import Finding, ok, skipped, warn
+from clerk_supabase_cli.event_types import is_compared, plural, what_heals
 from clerk_supabase_cli.operate.status import read_compared
 from clerk_supabase_cli.printing import how_long
 
@@ -22,24 +23,28 @@ _ADVICE: Final = (
 
 
 def compared(patient: Patient) -> Iterator[Finding]:
-    """Checks that every kind was compared within the bounds set by the stack, or the default bounds without a stack."""
+    """Checks that every kind was compared within the bounds set by the stack, or the default bounds without a stack.
+
+    Names each kind that no run can compare, with what repairs its rows.
+    """
     bound = _sweep_minutes(patient) * 60 * _FACTOR
     with patient.database() as connection:
         found = read_compared(connection)
     for kind, each in found.items():
         what = KIND_NAMES.get(kind, kind)
         oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
-        if kind not in READ_KINDS:
-            yield ok(f"{what} are not compared: Clerk cannot list them, so a lost webhook has to be replayed in Clerk")
+        name = plural(kind)
+        if not is_compared(kind):
+            yield skipped(f"{name} are never compared: {what_heals(kind)}")
         elif each.is_switched_off:
-            yield ok(f"{what} are switched off in Clerk, and not compared")
+            yield ok(f"{name} are switched off in Clerk, and not compared")
         elif each.age_seconds is None:
-            yield warn(f"{what} were never compared as a whole", _ADVICE)
+            yield warn(f"{name} were never compared as a whole", _ADVICE)
         elif each.age_seconds > oldest:
             ago = how_long(each.age_seconds)
-            yield warn(f"all {what} were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
+            yield warn(f"all {name} were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
         else:
-            yield ok(f"all {what} were compared within {how_long(max(0.0, each.age_seconds))}")
+            yield ok(f"all {name} were compared within {how_long(max(0.0, each.age_seconds))}")
 
 
 def _sweep_minutes(patient: Patient) -> float:

@@ -35,7 +35,8 @@ _UNVERIFIED: LiteralString = """
         cross join unnest(
             array[
                 '$.email_addresses[*] ? (@.verified == false).email_address',
-                '$.external_accounts[*] ? (@.verified == false).email_address'
+                '$.external_accounts[*] ? (@.verified == false).email_address',
+                '$.enterprise_accounts[*] ? (@.verified == false).email_address'
             ]::jsonpath[]
         ) as place
         cross join lateral jsonb_path_query(to_jsonb(u), place) as value

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
-from clerk_supabase.model.found_kinds import KIND_NAMES, READ_KINDS
+from clerk_supabase_cli.event_types import is_compared, plural
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
@@ -407,14 +407,13 @@ def _lag_table(recent: Mapping[str, Recent]) -> Table:
 def _compared_table(compared: Mapping[str, Compared]) -> Table:
     listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
     for kind, each in compared.items():
-        name = KIND_NAMES.get(kind, kind)
-        if kind not in READ_KINDS:
-            listed.add_row(name, "Clerk has no list", "", "")
-            continue
-        if each.is_switched_off:
-            listed.add_row(name, "switched off in Clerk", "", "")
+        why_not = (
+            "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "not listed by Clerk"
+        )
+        if why_not:
+            listed.add_row(plural(kind), why_not, "", "")
             continue
         ago = "" if each.age_seconds is None else how_long(each.age_seconds)
         changed, every = in_utc(each.changed_until) or "never", in_utc(each.compared_until) or "never"
-        listed.add_row(name, changed, every, ago)
+        listed.add_row(plural(kind), changed, every, ago)
     return listed

@@ -218,14 +218,21 @@ def _templates() -> tuple[bytes, ...]:
     phone = samples.phone_number("idn_phone", "+15550100", _CREATED)
     google = samples.google_account(10_000_000_000, "%(digits)s@google.example.test", _CREATED)
     old_google = samples.google_account_before_2025(10_000_000_001, "%(digits)s@google.example.test", _CREATED)
+    enterprise = samples.enterprise_account(10_000_000_002, "%(digits)s@enterprise.example.test", _CREATED)
+    wallet = samples.web3_wallet("idn_wallet", "0x%(digits)s", _CREATED)
     kinds: tuple[Json, ...] = (
         {},
         {"username": "u%(digits)s", "external_accounts": [google]},
         {"public_metadata": {"plan": "pro", "seats": 3}, "unsafe_metadata": {"theme": "dark"}},
         {"external_id": "%(digits)s", "last_sign_in_at": _CREATED, "external_accounts": [old_google]},
         {"email_addresses": [], "primary_email_address_id": None, "phone_numbers": [phone]},
-        {"banned": True, "deprovisioned": True, "locale": None},
-        {"email_addresses": [address], "primary_email_address_id": "idn_work"},
+        {"banned": True, "deprovisioned": True, "locale": None, "enterprise_accounts": [enterprise]},
+        {
+            "email_addresses": [address],
+            "primary_email_address_id": "idn_work",
+            "web3_wallets": [wallet],
+            "primary_web3_wallet_id": "idn_wallet",
+        },
     )
     return tuple(
         json.dumps(samples.user("user_%(digits)s", **made, first_name="%(name)s", **kind), separators=(",", ":"))

@@ -45,8 +45,9 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
 
 def _rename(data: Json, name: str) -> None:
     """Gives an object another person's addresses and username, because no two users of Clerk share any of these."""
-    for each in (*data.get("email_addresses", ()), *data.get("external_accounts", ())):
-        each["email_address"] = f"{name}.{each['email_address']}"
+    for listed in ("email_addresses", "external_accounts", "enterprise_accounts", "saml_accounts"):
+        for each in data.get(listed, ()):
+            each["email_address"] = f"{name}.{each['email_address']}"
     if data.get("username"):
         data["username"] = f"{data['username']}_{name}"
 

@@ -162,6 +162,54 @@ def google_account_before_2025(number: int, address: str, created_at: int) -> Js
     }
 
 
+def web3_wallet(identifier: str, address: str, created_at: int) -> Json:
+    """A verified Clerk Web3Wallet."""
+    return {
+        "id": identifier,
+        "object": "web3_wallet",
+        "web3_wallet": address,
+        "verification": {"object": "verification_web3", "status": "verified", "strategy": "web3_metamask_signature"},
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+
+
+def enterprise_account(number: int, address: str, created_at: int, *, protocol: str = "saml") -> Json:
+    """A Clerk EnterpriseAccount. `number`: the number of the person at the company's identity provider."""
+    return {
+        "id": f"entacc_{number}",
+        "object": "enterprise_account",
+        "protocol": protocol,
+        "provider": f"{protocol}_custom",
+        "active": True,
+        "email_address": address,
+        "first_name": "Ada",
+        "last_name": "Example",
+        "provider_user_id": str(number),
+        "enterprise_connection_id": "entconn_1",
+        "public_metadata": {},
+        "verification": {
+            "object": f"verification_{protocol}",
+            "status": "verified",
+            "strategy": protocol,
+            "attempts": None,
+            "expire_at": created_at + 600_000,
+        },
+        "enterprise_connection": {"id": "entconn_1", "name": "Example Labs", "domains": ["example.test"]},
+        "last_authenticated_at": created_at,
+    }
+
+
+def saml_account(number: int, address: str, created_at: int) -> Json:
+    """The account of enterprise_account() in the older form of Clerk's SAMLAccount."""
+    today = enterprise_account(number, address, created_at)
+    replaced = {"protocol", "enterprise_connection_id", "enterprise_connection"}
+    return {name: value for name, value in today.items() if name not in replaced} | {
+        "object": "saml_account",
+        "saml_connection": today["enterprise_connection"],
+    }
+
+
 def organization(org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
     """A Clerk Organization. Times in milliseconds; `changes` replaces whole fields."""
     return {

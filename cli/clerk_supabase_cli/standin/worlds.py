@@ -171,8 +171,12 @@ class World:
         changes: Json = self.chance.choice(
             [
                 {"first_name": self.chance.choice("ABC"), "username": self.chance.choice(("ada", None))},
-                {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
-                {"email_addresses": [], "primary_email_address_id": None},
+                {
+                    "public_metadata": {"plan": self.chance.randrange(3)},
+                    "private_metadata": {"note": "x"},
+                    "enterprise_accounts": [samples.enterprise_account(1, "a@example.test", self.now)],
+                },
+                {"email_addresses": [], "primary_email_address_id": None, "enterprise_accounts": []},
                 {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
                 # An odd value of the user must not prevent the ban.
                 {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._odd()}},

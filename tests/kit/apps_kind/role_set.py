@@ -1,4 +1,4 @@
-"""A kind that an app adds to the checkout, and that reconcile compares: Clerk's role sets, which send no events."""
+"""A kind that an app adds, and that reconcile compares: Clerk's sets of roles, of which Clerk sends no events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACTS = Facts(
 
 
 def model() -> type[ClerkObject]:
-    """The model of a role set."""
+    """The model of a set of roles."""
     from clerk_supabase.model.clerk_object import ClerkObject, Columns, Text, timestamp
 
     class RoleSet(ClerkObject):

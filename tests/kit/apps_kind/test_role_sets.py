@@ -12,12 +12,12 @@ from tests.kit.reconciling import Rig, rig_with
 
 @pytest.fixture
 def rig(database: Database) -> Iterator[Rig]:
-    """A mirror of three role sets, complete."""
+    """A mirror of three sets of roles, complete."""
     with rig_with(database, 3) as rig:
         at = rig.world.now
         rig.world.others["role_set"] = {
             object_id: {"id": object_id, "name": "Before", "created_at": at, "updated_at": at}
-            for object_id in ("rset_1", "rset_2", "rset_3")
+            for object_id in ("role_set_1", "role_set_2", "role_set_3")
         }
         assert rig.run().state == "complete"
         yield rig
@@ -29,15 +29,15 @@ def shown(rig: Rig) -> Rows:
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
 def test_the_role_sets_of_an_app_are_compared_repaired_and_deleted(rig: Rig, mode: str) -> None:
-    role_sets = rig.world.others["role_set"]
-    role_sets["rset_1"] |= {"name": "After", "updated_at": rig.world.now + 1}
-    del role_sets["rset_2"]
+    sets = rig.world.others["role_set"]
+    sets["role_set_1"] |= {"name": "After", "updated_at": rig.world.now + 1}
+    del sets["role_set_2"]
     assert rig.run(mode).state == "complete"
-    assert shown(rig) == [("rset_1", "After"), ("rset_3", "Before")]
+    assert shown(rig) == [("role_set_1", "After"), ("role_set_3", "Before")]
 
 
 def test_the_role_sets_of_an_app_are_compared_although_clerk_has_domains_switched_off(rig: Rig) -> None:
     rig.api.answers.no_domains = (403, "organization_domains_not_enabled")
-    rig.world.others["role_set"]["rset_1"] |= {"name": "After", "updated_at": rig.world.now + 1}
+    rig.world.others["role_set"]["role_set_1"] |= {"name": "After", "updated_at": rig.world.now + 1}
     rig.run()
-    assert shown(rig)[0] == ("rset_1", "After")
+    assert shown(rig)[0] == ("role_set_1", "After")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 import httpx
 
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
+from clerk_supabase_cli.event_types import CLERKS_TYPES, becomes
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.playing import NotPlayed, RunningInstance
 from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
@@ -19,7 +22,7 @@ from clerk_supabase_cli.project import find_root, private_place
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
 from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE
 from clerk_supabase_cli.standin.instance.live_world import new_id
-from clerk_supabase_cli.standin.sample_events import sample_event
+from clerk_supabase_cli.standin.sample_events import sample_event, sample_names
 from clerk_supabase_cli.standin.samples import Json
 
 # Svix's limit for an answer. https://docs.svix.com/receiving/introduction
@@ -31,7 +34,13 @@ class NotSent(Failure):
 
 
 @click.command("event")
-@click.argument("name", metavar="TYPE")
+@click.argument("name", metavar="TYPE", required=False)
+@click.option(
+    "--list",
+    "is_list",
+    is_flag=True,
+    help="List all event types of Clerk: the table of each, or the reason why it becomes no row.",
+)
 @click.option("--id", "object_id", help="Clerk id of the event's object; by default the sample's own.")
 @click.option(
     "--send",
@@ -44,7 +53,9 @@ class NotSent(Failure):
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
     help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
-def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
+def event_command(
+    name: str | None, object_id: str | None, *, is_list: bool, send: bool, url: str | None, secret: str | None
+) -> None:
     """Sign a sample event now, and print or send the event. The printed form is for `sam local invoke`.
 
     TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
@@ -52,9 +63,16 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
 
     \b
     Examples:
+      clerk-supabase event --list
       clerk-supabase event user.created --send
       clerk-supabase event user.updated --id user_2abc
     """
+    if is_list:
+        for line in _list_of_types(sample_names(find_root())):
+            say(printable(line))
+        return
+    if name is None:
+        raise click.UsageError("name the TYPE of the event, such as user.created; --list prints all types.")
     secret = secret or _local_secret(private_place())
     if problem := webhook_secret_problem(secret):
         raise click.UsageError(f"the signing secret {problem}")
@@ -75,6 +93,12 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     say(f"{answer.status_code} {printable(answer.text[:200])}")
     if not answer.is_success:
         sys.exit(1)
+
+
+def _list_of_types(samples: Sequence[str]) -> Iterator[str]:
+    """A line for each event type of Clerk, and of kinds that the app has added."""
+    for name in dict.fromkeys((*CLERKS_TYPES, *SYNCED_TYPES)):
+        yield f"{name:<34}{'sample' if name in samples else '-':<8}{becomes(name)}"
 
 
 def _teach(stack: RunningStack, name: str, event: Json) -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.event_types import families, is_compared, what_heals
 from clerk_supabase_cli.operate.setup.supabase_settings import PROVIDER, SCHEMAS, Setting
 
 
 def at_clerk(webhook_url: str = "") -> Iterator[str]:
-    """The steps for which Clerk has no API: the endpoint with its events, and the role in session tokens."""
+    """The steps for which Clerk has no API: the endpoint with its events, and the role in session tokens.
+
+    A kind that reconcile cannot compare is named with what repairs it, because its lost events cost a person work.
+    """
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    yield f"  with all events of {', '.join(facts.event for facts in FACTS.values() if not facts.parameter)}"
+    optional = {facts.event for facts in FACTS.values() if facts.parameter}
+    *some, last = [family for family in families() if family not in optional]
+    yield f"  with all events of {', '.join(some)} and {last}"
     for facts in FACTS.values():
         if facts.parameter:
-            yield f"  and, in a stack with {facts.parameter}, of {facts.event}"
+            yield f"  and, in a stack with {facts.parameter} above 0, of {facts.event}"
+        if not is_compared(facts.kind):
+            yield f"  {facts.plural}: {what_heals(facts.kind)}"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 

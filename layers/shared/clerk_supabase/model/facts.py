@@ -58,9 +58,12 @@ class Facts:
     is_list_whole: bool = True
     """False: the list may leave objects out, so a missing object is never deleted."""
     healed_by: str = ""
-    """How a lost event is made good when no list has the objects, in words; empty: Clerk lists the objects."""
+    """What repairs an object of a kind without a list after a lost event, in words; empty: a replay of messages."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
+    secrets: tuple[str, ...] = ()
+    """Fields with secrets, such as one-time codes: ingest removes these from an event before the event waits in a queue
+    or is parked."""
     keeps_private_metadata: bool = False
     """True: the stack keeps private metadata of the kind, if its parameter says so."""
     parameter: str = ""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 from pydantic import Field
 
 from clerk_supabase.model.clerk_object import (
+    EMPTY_LIST,
     LONGEST_INDEXED,
     ClerkObject,
     ClientFlag,
@@ -19,6 +20,7 @@ from clerk_supabase.model.clerk_object import (
     ClientMetadata,
     ClientText,
     Columns,
+    Flag,
     Lenient,
     Loss,
     Metadata,
@@ -63,14 +65,62 @@ class ExternalAccount(_Identifier):
     """One account at an OAuth provider."""
 
     object: Text = None
-    # Clerk's API deletes an account by this id; `id` belongs to the identification.
     external_account_id: Text = None
+    identification_id: Text = None
     provider: Text = None
     provider_user_id: Text = None
     google_id: Text = None
     facebook_id: Text = None
     email_address: Text = None
     username: Text = None
+
+    @property
+    def deletable_id(self) -> str | None:
+        """The id by which Clerk's API deletes the account; None in the shape before 2025, which lacks this id.
+
+        `id` is this id only in an account that names its identification by another id.
+        """
+        return self.external_account_id or (self.id if self.identification_id not in (None, "", self.id) else None)
+
+
+class _Connection(Lenient):
+    id: Text = None
+
+
+class EnterpriseAccount(_Identifier):
+    """One account at the identity provider of a company. Clerk's older SAMLAccount differs in its connection only.
+
+    Left out: names and metadata, which Clerk copies to the user; the time of the last sign-in, which would rewrite the
+    row at each sign-in; and settings of the connection, which change without an event about the user.
+    """
+
+    protocol: Text = None
+    provider: Text = None
+    provider_user_id: Text = None
+    email_address: Text = None
+    active: Flag = False
+    enterprise_connection_id: Text = None
+    enterprise_connection: _Connection | None = None
+    saml_connection: _Connection | None = None
+
+    @property
+    def connection_id(self) -> str | None:
+        """The id of the connection; None for an account without a connection."""
+        connection = self.enterprise_connection or self.saml_connection
+        return self.enterprise_connection_id or (None if connection is None else connection.id)
+
+    def row(self, protocol: str | None) -> dict[str, object]:
+        """The account as an element of the column enterprise_accounts."""
+        return {
+            "id": self.id,
+            "protocol": protocol,
+            "provider": self.provider,
+            "provider_user_id": self.provider_user_id,
+            "email_address": self.email_address,
+            "active": self.active,
+            "enterprise_connection_id": self.connection_id,
+            "verified": self.verified,
+        }
 
 
 # Before 2025, accounts of these two providers had a shape of their own, which did not name the provider.
@@ -91,11 +141,15 @@ class User(ClerkObject):
     locale: ClientText = None
     primary_email_address_id: ClientText = None
     primary_phone_number_id: ClientText = None
+    primary_web3_wallet_id: ClientText = None
     # Clerk always sends these lists: without a list, part of the row would be unknown.
     email_addresses: Annotated[list[EmailAddress], Loss.whole]
     phone_numbers: Annotated[list[PhoneNumber], Loss.whole]
     web3_wallets: Annotated[list[Web3Wallet], Loss.whole]
     external_accounts: Annotated[list[ExternalAccount], Loss.whole]
+    # Clerk's newer list, and its older one: not every user has both.
+    enterprise_accounts: Annotated[list[EnterpriseAccount], EMPTY_LIST, Loss.whole] = []
+    saml_accounts: Annotated[list[EnterpriseAccount], EMPTY_LIST, Loss.whole] = []
     public_metadata: Metadata = {}
     unsafe_metadata: ClientMetadata = {}
     password_enabled: ClientFlag = False
@@ -148,7 +202,7 @@ class User(ClerkObject):
             "external_accounts": [
                 {
                     "id": each.id,
-                    "external_account_id": each.external_account_id,
+                    "external_account_id": each.deletable_id,
                     "provider": each.provider or _PROVIDERS.get(each.object),
                     "provider_user_id": each.provider_user_id or each.google_id or each.facebook_id,
                     "email_address": each.email_address,
@@ -157,6 +211,8 @@ class User(ClerkObject):
                 }
                 for each in self.external_accounts
             ],
+            "primary_web3_wallet_id": self.primary_web3_wallet_id,
+            "enterprise_accounts": _enterprise_accounts(self.enterprise_accounts, self.saml_accounts),
             "password_enabled": self.password_enabled,
             "two_factor_enabled": self.two_factor_enabled,
             "banned": self.banned,
@@ -165,6 +221,20 @@ class User(ClerkObject):
             "legal_accepted_at": timestamp(self.legal_accepted_at),
             "created_at": timestamp(self.created_at),
         }
+
+
+def _enterprise_accounts(new: list[EnterpriseAccount], old: list[EnterpriseAccount]) -> list[dict[str, object]]:
+    """The accounts of both lists; an account in both, by its id or its address, as in the newer list."""
+    rows = [each.row(each.protocol) for each in new]
+    if not old:
+        return rows
+    # Perhaps Clerk gives an account another id in each list, but an OAuth account is never a SAML account.
+    known = {each.id for each in new} | {_address(each) for each in new if each.protocol != "oauth"}
+    return rows + [each.row("saml") for each in old if not known & {each.id, _address(each)} - {None}]
+
+
+def _address(account: EnterpriseAccount) -> str | None:
+    return account.email_address and account.email_address.lower()
 
 
 Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)

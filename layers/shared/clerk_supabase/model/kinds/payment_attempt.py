@@ -18,7 +18,6 @@ FACTS: Final = Facts(
     event="paymentAttempt",
     verbs=("created", "updated"),
     parents={"clerk_user_id": "user", "clerk_org_id": "organization"},
-    healed_by="Clerk can send the event again: Webhooks, Replay in Clerk's dashboard",
 )
 
 

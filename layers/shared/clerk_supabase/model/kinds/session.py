@@ -19,7 +19,6 @@ FACTS: Final = Facts(
     verbs=("created", "pending", "ended", "removed", "revoked"),
     parents={"clerk_user_id": "user"},
     parameter="SessionsDays",
-    healed_by="Clerk can send the event again: Webhooks, Replay in Clerk's dashboard",
 )
 
 

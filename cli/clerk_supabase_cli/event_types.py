@@ -1,0 +1,81 @@
+"""All types of Clerk's webhooks, the decision about each type, and what repairs a kind after lost events.
+
+Sources: https://github.com/clerk/openapi-specs (webhooks/2025-04-15), and for `subscriptionItem.created` the types in
+https://github.com/clerk/javascript (packages/backend/src/api/resources/Webhooks.ts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
+
+VERBS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "user": ("created", "updated", "deleted"),
+        "organization": ("created", "updated", "deleted"),
+        "organizationMembership": ("created", "updated", "deleted"),
+        "organizationInvitation": ("created", "accepted", "revoked"),
+        "organizationDomain": ("created", "updated", "deleted"),
+        "permission": ("created", "updated", "deleted"),
+        "role": ("created", "updated", "deleted"),
+        "subscription": ("created", "updated", "active", "pastDue"),
+        "subscriptionItem": (
+            *("created", "updated", "active", "canceled", "upcoming", "ended", "abandoned", "incomplete", "pastDue"),
+            "freeTrialEnding",
+        ),
+        "paymentAttempt": ("created", "updated"),
+        "waitlistEntry": ("created", "updated"),
+        "session": ("created", "pending", "ended", "removed", "revoked"),
+        "email": ("created",),
+        "sms": ("created",),
+    }
+)
+"""Verbs of Clerk's events, by the first word of the types."""
+
+CLERKS_TYPES: Final = tuple(f"{family}.{verb}" for family, verbs in VERBS.items() for verb in verbs)
+"""All types of Clerk's webhooks."""
+
+_ONE_TIME_CODES: Final = "the body has one-time codes and links to sign in: do not subscribe to it"
+NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "email": _ONE_TIME_CODES,
+        "sms": _ONE_TIME_CODES,
+    }
+)
+"""Reasons why events become no row, by the first word of the types."""
+
+REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"
+
+
+def becomes(event_type: str) -> str | None:
+    """The table of the rows that a type of Clerk's becomes, or the reason why not; None without a decision."""
+    meaning = SYNCED_TYPES.get(event_type)
+    if meaning is not None:
+        return FACTS[meaning.kind].relation("clerk")
+    return NOT_MIRRORED.get(event_type.partition(".")[0])
+
+
+def families() -> Iterator[str]:
+    """The first words of the types to subscribe to."""
+    yield from dict.fromkeys(name.partition(".")[0] for name in SYNCED_TYPES)
+
+
+def is_compared(kind: Kind) -> bool:
+    """Tells whether reconcile compares a kind; True for a kind that only the database knows."""
+    return kind in READ_KINDS or kind not in FACTS
+
+
+def what_heals(kind: Kind) -> str:
+    """The repair of a kind's rows after lost events."""
+    if is_compared(kind):
+        return "reconcile compares them with Clerk"
+    return FACTS[kind].healed_by or f"Clerk has no list of them to compare with; {REPLAY}"
+
+
+def plural(kind: Kind) -> str:
+    """The name of a kind's objects."""
+    return FACTS[kind].plural if kind in FACTS else f"{kind}s"
