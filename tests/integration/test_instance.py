@@ -86,7 +86,7 @@ def test_ids_without_end_make_no_rows_without_end(sync: Sync, admin: Connection)
     sync.process([event("user_1", PRODUCTION)])
     for first in (0, 100):
         sync.process([event(f"user_{n}", f"ins_{n}") for n in range(first, first + 60)])
-    assert len(wrong(admin)) <= 161 and sum(wrong(admin).values()) == 120
+    assert sum(wrong(admin).values()) == 120
     sync.process([event(f"user_{n}", f"ins_{n}") for n in range(900, 910)])
     assert wrong(admin)[""] == 10
 
