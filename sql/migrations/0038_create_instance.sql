@@ -36,7 +36,8 @@ begin
     select i.* into mirrored from clerk_sync.instance as i;
     if mirrored.instance_id is null and origins ? 'instances' then
         insert into clerk_sync.instance (instance_id)
-        select o.key from jsonb_each(origins -> 'instances') as o order by (o.value ->> 0)::integer limit 1
+        select o.key from jsonb_each(origins -> 'instances') as o
+        where o.key ~ '^ins_[!-~]{1,250}$' order by (o.value ->> 0)::integer limit 1
         on conflict do nothing;
         select i.* into mirrored from clerk_sync.instance as i;
     end if;

@@ -156,7 +156,7 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
 def test_a_move_that_is_cut_off_goes_on_and_is_confirmed(
     command: Command, admin: Connection, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A table that follows the mirror, and would follow its deletes: it waits for the ids, and is known without an option.
+    # A table that follows the mirror, also its deletes, waits for the new ids.
     profiles = {"table": "public.profiles", "update": {"name": "mirror.email"}, "on_delete": "delete"}
     switch_feed(admin, **profiles)
     command.run("switch-instance", "--to", PRODUCTION, "--write")
