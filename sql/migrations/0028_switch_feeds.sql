@@ -662,7 +662,9 @@ begin
     from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
     where c.oid = relation
     on conflict on constraint feeds_kind_target_key do update set
-        mapping = excluded.mapping, suspended_until = null,
+        mapping = excluded.mapping,
+        -- A switch of the Clerk instance goes on.
+        suspended_until = case when f.suspended_until > clock_timestamp() + interval '1 day' then f.suspended_until end,
         filled_after = case when f.mapping = excluded.mapping then f.filled_after end,
         is_filled = f.is_filled and f.mapping = excluded.mapping
     returning f.* into feed;

@@ -4,8 +4,8 @@
 alter table clerk_sync.instance add column first_run bigint not null default 0;
 
 comment on table clerk_sync.instance is
-'The Clerk instance that this database mirrors: that of the first event, of the first run, or of a switch. No row: none '
-'of the three was there yet.';
+'The Clerk instance that this database mirrors: that of the first event, of the first run, or of a switch. No row: '
+'neither was there yet.';
 comment on column clerk_sync.instance.first_run is
 'Comparisons with a smaller number read the instance before a switch: their repairs are not applied.';
 
@@ -23,8 +23,8 @@ comment on table clerk_sync.wrong_instances is
 
 alter table clerk_sync.wrong_instances enable row level security;
 
--- The mirrored instance. Without one, the first instance of a batch becomes the mirrored instance. The lock on the table,
--- which a select takes, lasts until the end of the transaction: so a switch waits for each batch that asked before.
+-- The mirrored instance. Without one, the first instance of a batch becomes the mirrored instance. The lock on the
+-- table, which a select takes, lasts until the end of the transaction: a switch waits for each batch that asked before.
 create function clerk_sync.mirrored_instance(origins jsonb)
 returns clerk_sync.instance
 language plpgsql
@@ -95,7 +95,7 @@ $$;
 
 -- Applies a batch as apply() does, but for changes of another Clerk instance: their outcome is 'wrong_instance', and
 -- nothing of them is written but their number. origins: {"instances": {"ins_...": [place, ...]}, "runs": {"12": [place,
--- ...]}}, the places in the batch by the instance that sent an event, or by the run that made a repair; a change without
+-- ...]}}: places in the batch by the instance that sent an event, or by the run that made a repair. A change without
 -- an origin is applied. records: whether elements name fields that were left out: see record_dropped().
 create function clerk_sync.apply_from(batch jsonb, origins jsonb, records boolean default false)
 returns table ("position" integer, outcome text)
@@ -124,8 +124,8 @@ begin
 end
 $$;
 
--- The move to another instance, by an operator. It has three steps, each in a transaction of its own: the rows of the old
--- instance go into the archive; the ids in the app's tables are replaced; and the archive is removed, or restored.
+-- The move to another instance, by an operator. It has three steps: the rows of the old instance go into the archive;
+-- the ids in the app's tables are replaced; and the archive is removed, or restored.
 create table clerk_sync.instance_switches (
     switch_id bigint generated always as identity primary key,
     from_instance text,
@@ -140,7 +140,8 @@ create table clerk_sync.instance_switches (
     constraint instance_switches_outcome_check check (outcome in ('confirmed', 'undone'))
 );
 
-comment on table clerk_sync.instance_switches is 'Moves of this database to another Clerk instance; at most one is open.';
+comment on table clerk_sync.instance_switches is
+'Moves of this database to another Clerk instance; at most one is open.';
 comment on column clerk_sync.instance_switches.began_by is 'Name of the operator on their machine.';
 comment on column clerk_sync.instance_switches.moved_at is
 'When the ids in the app''s tables were last replaced, and the app''s foreign keys made again.';
@@ -319,8 +320,8 @@ begin
 end
 $$;
 
--- Waits for all batches and comparisons that have begun, and lets none begin before the end of the transaction. Ends the
--- runs at work: their next run compares everything.
+-- Waits for all batches and comparisons that have begun, and lets none begin before the end of the transaction. Ends
+-- the runs at work; the next run compares everything.
 create function clerk_sync.stop_flow()
 returns void
 language plpgsql
@@ -427,8 +428,8 @@ as $$
 $$;
 
 -- The app's columns that hold ids of Clerk, and why they are known: a foreign key to the mirror, a policy of secure(),
--- the key of a feed, a link, or `others`, [{table, column}]; and each column that a foreign key of the app connects with
--- such a column.
+-- the key of a feed, a link, or `others`, [{table, column}]; and each column that a foreign key of the app connects
+-- with such a column.
 create function clerk_sync.columns_with_ids(others jsonb default '[]')
 returns table (of_table regclass, column_name name, known_by text)
 language sql
@@ -608,8 +609,19 @@ as $$
     update clerk_sync.feeds as f set suspended_until = null where f.suspended_until = '9999-12-31 00:00+00'
 $$;
 
--- The end of the second step: the app's foreign keys to the mirror are made again, and feeds go on. Returns the names of
--- the keys that rows do not satisfy.
+-- The links of `adopt link` name the same users as the app's rows.
+create function clerk_sync.move_links(is_back boolean)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    update clerk_sync.links as l set clerk_id = case when is_back then s.old_id else s.new_id end
+    from clerk_sync.successors as s
+    where s.new_id is not null and l.clerk_id = case when is_back then s.new_id else s.old_id end
+$$;
+
+-- The end of the second step: the app's foreign keys to the mirror are made again, and feeds go on. Returns the names
+-- of the keys that rows do not satisfy.
 create function clerk_sync.finish_move()
 returns text[]
 language plpgsql
@@ -618,6 +630,7 @@ as $$
 declare
     not_valid constant text[] := clerk_sync.make_keys((clerk_sync.open_switch()).foreign_keys);
 begin
+    perform clerk_sync.move_links(false);
     perform clerk_sync.resume_feeds();
     update clerk_sync.instance_switches as s set moved_at = clock_timestamp() where s.ended_at is null;
     return not_valid;
@@ -711,6 +724,7 @@ declare
     not_valid text[];
 begin
     perform clerk_sync.stop_flow();
+    perform clerk_sync.move_links(true);
     perform clerk_sync.empty_mirror();
     perform clerk_sync.restore_archive();
     not_valid := clerk_sync.make_keys(switch.foreign_keys);

@@ -133,12 +133,18 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
 
     dry = command.json("switch-instance", *COLUMNS)["report"]
     assert of_app(admin)["profiles"] == before["profiles"]
+    command.run("switch-instance", "--to", PRODUCTION, *COLUMNS, "--write")
+    assert of_app(admin)["profiles"] == before["profiles"]
+    # The app has made a row for the new user already.
+    admin.execute("insert into public.profiles values ('user_new07', 'early')")
     command.run("switch-instance", *COLUMNS, "--write")
-    for table in ("profiles", "likes", "notes", "tasks"):
+    assert owners(admin, "profiles") == [*NEW, "user_old07", *KEPT]
+    for table in ("likes", "notes", "tasks"):
         assert owners(admin, table) == [*NEW, *KEPT]
     again = command.json("switch-instance", *COLUMNS, "--write")["report"]
     assert dry["users"] == again["users"]
     assert {each["old_id"]: each["reason"] for each in again["left"]} == {
+        "user_old07": "another row has the new id, or the table stayed as it was",
         "user_old09": "the user had not verified the address in the old instance",
         "user_old10": "several rows or several users fit",
         "user_old11": "several rows or several users fit",
@@ -147,6 +153,7 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
     assert again["not_valid"] == ["notes_author_fkey on public.notes"]
 
     command.run("switch-instance", "--undo", "--write")
+    admin.execute("delete from public.profiles where name = 'early'")
     assert (tables(admin), of_app(admin), mirrored(admin)) == (mirror, before, DEVELOPMENT)
     assert sync.process([event("user_late", PRODUCTION), event("user_13", DEVELOPMENT)]) == []
     assert users(admin) == ["user_13", *(f"user_old{name}" for name in NAMES)]

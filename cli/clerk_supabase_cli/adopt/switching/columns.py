@@ -17,6 +17,7 @@ _CONNECTED: Final = """
 select from_table::text, to_table::text from clerk_sync.connected_columns()
 """
 _OLD_IDS: Final = "select * from clerk_sync.old_ids_in(%s::regclass, %s)"
+_TAKEN: Final = "another row has the new id, or the table stayed as it was"
 _ROWS: Final = "select clerk_sync.rows_with_ids(%s::regclass, %s)"
 
 
@@ -100,13 +101,11 @@ def rows_with_ids(connection: Connection, column: IdColumn) -> int:
     return int(rows)
 
 
-def rows_by_id(connection: Connection, column: IdColumn) -> tuple[int, list[LeftId]]:
-    """The number of rows whose id has a successor, and the other rows with an id of the old instance."""
-    to_move = 0
-    left: list[LeftId] = []
+def rows_by_id(connection: Connection, column: IdColumn) -> tuple[list[LeftId], list[LeftId]]:
+    """The rows with an id of the old instance: first those whose id has a successor, then all others."""
+    with_successor: list[LeftId] = []
+    others: list[LeftId] = []
     for old_id, new_id, reason, rows in connection.execute(_OLD_IDS, [column.table, column.column]):
-        if new_id is None:
-            left.append(LeftId(column.name, old_id, rows, in_words(reason or "nobody")))
-        else:
-            to_move += rows
-    return to_move, left
+        found = others if new_id is None else with_successor
+        found.append(LeftId(column.name, old_id, rows, _TAKEN if new_id else in_words(reason or "nobody")))
+    return with_successor, others

@@ -42,7 +42,7 @@ select coalesce(s.found_by, s.reason), count(*) from clerk_sync.successors as s 
 group by 1 order by 1
 """
 _WORDS: Final[Mapping[str, str]] = {
-    **REASONS,
+    **{str(reason): words for reason, words in REASONS.items()},
     "unverified_here": "the user had not verified the address in the old instance",
     "no_address": "the user had no e-mail address",
     "nobody": "no user of the new instance has this address",

@@ -123,7 +123,7 @@ def move(writer: Writer, pairs: Sequence[str], named: Sequence[str]) -> Report:
     connection.execute(_RETRY)
     with connection.transaction():
         connection.execute(SETTINGS)
-        left = [each for column in columns for each in rows_by_id(connection, column)[1]]
+        left = [each for column in columns for rest in rows_by_id(connection, column) for each in rest]
     return Report(users, moved, left, not_valid)
 
 
@@ -154,7 +154,7 @@ def _counts(writer: Writer, users: Mapping[str, int], units: Sequence[Unit]) -> 
     left: list[LeftId] = []
     for unit in units:
         counted = [rows_by_id(writer.connection, each) for each in unit]
-        moved.append(Moved([each.name for each in unit], sum(rows for rows, _ in counted)))
+        moved.append(Moved([each.name for each in unit], sum(each.rows for found, _ in counted for each in found)))
         left += [each for _, rest in counted for each in rest]
     return Report(users, moved, left)
 

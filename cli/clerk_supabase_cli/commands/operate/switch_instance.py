@@ -75,6 +75,8 @@ def switch_instance_command(  # noqa: PLR0917 - click passes them by name
     with open_database(database_url) as connection:
         state = read_state(connection)
         _check(state, to_instance, undo=undo, confirm=confirm)
+        # The first step, typed again, is no second step.
+        write = write and not (state.switch and to_instance)
         writer = Writer(
             connection, database_url, operator_name(), lambda words: say(words, err=True), is_trial=not write
         )
@@ -92,7 +94,8 @@ def switch_instance_command(  # noqa: PLR0917 - click passes them by name
             if write:
                 steps.confirm(writer)
         else:
-            _check_users(switch, state, without_comparison=without_comparison)
+            if write:
+                _check_users(switch, state, without_comparison=without_comparison)
             report = steps.move(writer, pairs, columns)
     if as_json:
         print_json({"written": write, "state": state, "found": found, "report": report})
@@ -153,9 +156,13 @@ def _print(
         lines = iter(["the archive was removed" if write else "the archive would be removed, for good"])
     else:
         lines = _of_report(report, undo=undo, write=write)
+        if not (undo or write or (state.mirrored.get("user") and state.switch.is_compared)):
+            say("users of the new instance may be missing: with its secret key, run clerk-supabase reconcile first")
     for line in lines:
         say(printable(line))
-    if not write and (to_instance or state.switch):
+    if state.switch and to_instance:
+        say("the first step is done; for the second step, leave --to out")
+    elif not write and (to_instance or state.switch):
         say(_DRY)
 
 
