@@ -19,7 +19,8 @@ comment on column clerk_sync.feeds.target is 'The app''s table, spelled as in a 
 comment on column clerk_sync.feeds.mapping is
 '{kind, table, key, insert, on_insert, update, on_delete, guard}; expressions read a row of the mirror, named mirror.';
 comment on column clerk_sync.feeds.suspended_until is
-'After a write that took too long, rows are only listed as unfed until this moment.';
+'After a write that took too long, rows are only listed as unfed until this moment; at the end of the year 9999, until '
+'`clerk-supabase switch-instance` has written the ids of another Clerk instance into the app''s tables.';
 comment on column clerk_sync.feeds.filled_after is 'The last key of the back-fill of the app''s table, to go on from.';
 
 alter table clerk_sync.feeds enable row level security;

@@ -280,13 +280,17 @@ declare
     depth constant integer := coalesce(substring(current_setting('clerk_sync.feed_depth', true) from '^[0-9]$'), '0');
     key text;
     is_suspended boolean;
+    begun_switch boolean;
     failed record;
     why_not text;
 begin
     if cardinality(ids) = 0 and gone is null then
         return;
     end if;
-    select k.key_column, coalesce(f.suspended_until > began and not is_retry, false) into key, is_suspended
+    select
+        k.key_column, coalesce(f.suspended_until > began and not is_retry, false),
+        f.suspended_until > began + interval '1 day'
+    into key, is_suspended, begun_switch
     from clerk_sync.feeds as f inner join clerk_sync.kinds as k using (kind) where f.feed_id = feed;
     if key is null then
         return;
@@ -295,6 +299,7 @@ begin
         gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
     end if;
     why_not := case
+        when is_suspended and begun_switch then 'not tried: clerk-supabase switch-instance has not ended'
         when is_suspended then 'not tried: a write before took too long'
         when clerk_sync.is_statement_over() then 'not tried: other rows took too long'
         when depth >= 3 then 'not tried: triggers write to the mirror again and again'
@@ -446,6 +451,8 @@ begin
     for feed in
         select f.* from clerk_sync.feeds as f
         where exists (select from clerk_sync.unfed_rows as u where u.feed_id = f.feed_id)
+        -- Until the ids of another Clerk instance are in the app's tables.
+        and (f.suspended_until > began + interval '1 day') is not true
         order by f.suspended_until nulls first, f.feed_id
     loop
         loop
@@ -575,7 +582,9 @@ begin
         return null;
     end if;
     select f.* into feed from clerk_sync.feeds as f
-    where (run.fed -> f.feed_id::text -> 'is_done')::boolean is not true order by f.feed_id limit 1;
+    where (run.fed -> f.feed_id::text -> 'is_done')::boolean is not true
+    and (f.suspended_until > clock_timestamp() + interval '1 day') is not true
+    order by f.feed_id limit 1;
     if feed.feed_id is null then
         return '{"is_done": true}';
     end if;
@@ -653,7 +662,9 @@ begin
     from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
     where c.oid = relation
     on conflict on constraint feeds_kind_target_key do update set
-        mapping = excluded.mapping, suspended_until = null,
+        mapping = excluded.mapping,
+        -- A switch of the Clerk instance goes on.
+        suspended_until = case when f.suspended_until > clock_timestamp() + interval '1 day' then f.suspended_until end,
         filled_after = case when f.mapping = excluded.mapping then f.filled_after end,
         is_filled = f.is_filled and f.mapping = excluded.mapping
     returning f.* into feed;

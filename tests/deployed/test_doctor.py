@@ -242,7 +242,7 @@ def test_an_alarm_without_a_listener_is_a_warning(stack: LocalStack, doctor: Doc
 
 def test_a_deleted_or_muted_alarm_is_found(stack: LocalStack, doctor: Doctor) -> None:
     cloudwatch = stack.ministack.client("cloudwatch")
-    name = stack.physical_id("WrongInstanceAlarm")
+    name = stack.physical_id("TooLargeAlarm")
     [alarm] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     wanted = set(cloudwatch.meta.service_model.operation_model("PutMetricAlarm").input_shape.members)
     settings = {key: value for key, value in alarm.items() if key in wanted}
@@ -254,9 +254,9 @@ def test_a_deleted_or_muted_alarm_is_found(stack: LocalStack, doctor: Doctor) ->
     finally:
         cloudwatch.put_metric_alarm(**settings)
     assert mute[0] == "warn"
-    assert "without a topic: WrongInstanceAlarm" in mute[1]
+    assert "without a topic: TooLargeAlarm" in mute[1]
     assert gone[0] == "fail"
-    assert "gone from CloudWatch: WrongInstanceAlarm" in gone[1]
+    assert "gone from CloudWatch: TooLargeAlarm" in gone[1]
 
 
 def test_dead_letters_and_failed_comparisons_are_found(stack: LocalStack, doctor: Doctor) -> None:

@@ -114,6 +114,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("AWS/ApiGateway", "5XXError", "/webhooks/clerk"),
         ("AWS/ApiGateway", "5XXError", "/session"),
         ("ClerkSupabaseSync", "WrongInstance", "-ingest"),
+        ("ClerkSupabaseSync", "WrongInstance", "-sync"),
         ("ClerkSupabaseSync", "TooLarge", "-ingest"),
         ("AWS/Lambda", "Errors", "-reconcile"),
         ("AWS/Lambda", "Throttles", "-reconcile"),

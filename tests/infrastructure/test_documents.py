@@ -52,6 +52,7 @@ DONE_FOR_REAL = {
     "clerk-supabase clerk play": "test_after_a_play_with_faults_a_comparison_repairs_all",
     "clerk-supabase clerk user ban": "test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next",
     "clerk-supabase clerk user create": "test_a_lost_webhook_is_found_and_repaired",
+    "clerk-supabase switch-instance": "test_twelve_users_go_to_production_with_their_rows_and_back_by_undo",
     "clerk-supabase adopt compare": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt inspect": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt link": (

@@ -53,6 +53,9 @@ NULLABLE: Final[dict[str, set[str]]] = {
     "clerk_sync.exposed": {"columns", "definition"},
     "clerk_sync.feeds": {"filled_after", "suspended_until"},
     "clerk_sync.links": {"undone_at", "undone_by"},
+    # An open move to another instance has no end, and not every user has an address or a successor.
+    "clerk_sync.instance_switches": {"from_instance", "moved_at", "ended_at", "outcome"},
+    "clerk_sync.successors": {"external_id", "address", "new_id", "found_by", "reason"},
     # An object that the mirror has is found by its id.
     "clerk_sync.unfed_rows": {"key_of_gone"},
     # Results of steps that a run has not done, and options that were not given.

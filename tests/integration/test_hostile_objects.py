@@ -114,6 +114,13 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         lambda _: [[deleted("user", "user_1") | {"cause": "reconcile", "svix_id": "reconcile-0-user_1"}]],
         lambda _: [[each | {"cause": "reconcile"} for each in of_every_kind("1")]],
     ],
+    "clerk_sync.apply_from(jsonb,jsonb,boolean)": [
+        lambda _: [
+            [each | {"dropped": ["last_name"]} for each in of_every_kind("1")],
+            {"instances": {"ins_1": [0], "ins_2": [1]}, "runs": {"1": [2]}},
+            "true",
+        ],
+    ],
     "clerk_sync.record_dropped(jsonb)": [
         lambda _: [[{"kind": "user", "id": "user_1", "svix_id": "msg_1", "dropped": ["last_name"]}]]
     ],

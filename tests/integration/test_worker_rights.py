@@ -43,6 +43,10 @@ TABLES = [
     ("clerk_sync", "profile_visibility"),
     ("clerk_sync", "feeds"),
     ("clerk_sync", "unfed_rows"),
+    ("clerk_sync", "wrong_instances"),
+    ("clerk_sync", "instance_switches"),
+    ("clerk_sync", "archived_rows"),
+    ("clerk_sync", "successors"),
 ]
 
 
@@ -107,6 +111,7 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
     )
     assert sorted(callable_by_worker) == [
         ("clerk_sync.apply(jsonb)",),
+        ("clerk_sync.apply_from(jsonb,jsonb,boolean)",),
         ("clerk_sync.begin_run(jsonb)",),
         ("clerk_sync.check_rows(jsonb)",),
         ("clerk_sync.compare(jsonb)",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, skipped, warn
@@ -31,7 +30,6 @@ def compared(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         found = read_compared(connection)
     for kind, each in found.items():
-        what = KIND_NAMES.get(kind, kind)
         oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
         name = plural(kind)
         if not is_compared(kind):

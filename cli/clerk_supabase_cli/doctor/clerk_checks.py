@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 
 from clerk_supabase.clerk.pages import Instance as ClerkInstance
+from clerk_supabase_cli.adopt.switching.state import read_state
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
 from clerk_supabase_cli.operate.install.mirror import DEFAULT, mirror_schema
@@ -17,6 +18,8 @@ from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN, Supab
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED, OK, SKIPPED, WARNING
 from clerk_supabase_cli.operate.setup.supabase_project import NoProject
 from clerk_supabase_cli.operate.setup.supabase_settings import Access, of_issuer, said_of, serves_machinery
+from clerk_supabase_cli.operate.status import instance_problems, read_wrong_instances
+from clerk_supabase_cli.printing import counted, in_utc
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
     OK: Verdict.OK,
@@ -30,6 +33,10 @@ _SCHEMA_NOT_SERVED: Final = "PGRST106"
 _SAME_INSTANCE: Final = (
     "development and production are instances of their own, with keys, webhooks and databases of their own: "
     "find out which of these is wrong before anything is reconciled"
+)
+_OF_ANOTHER: Final = (
+    "if the database mirrors the right instance, remove the endpoint of the other in Clerk's dashboard; otherwise: "
+    "clerk-supabase switch-instance"
 )
 
 
@@ -71,6 +78,24 @@ def compare_instances(of_key: ClerkInstance, of_webhooks: str, of_database: str,
                 "webhooks of any instance are taken, if the signature is right",
                 f"set the parameter ClerkInstanceId={of_key.id}",
             )
+
+
+def other_instances(patient: Patient) -> Iterator[Finding]:
+    """Checks that no other Clerk instance sends events, and that no move to another instance is open."""
+    with patient.database() as connection:
+        found = read_wrong_instances(connection)
+        state = read_state(connection)
+    for problem in instance_problems(found):
+        yield fail(problem, _OF_ANOTHER)
+    if switch := state.switch:
+        yield warn(
+            f"the move of the database to {switch.to_instance} is open since {in_utc(switch.began_at)} UTC",
+            "clerk-supabase switch-instance: it says what is left to do",
+        )
+    elif not any(each.is_recent for each in found):
+        total = sum(each.events for each in found)
+        ever = f"; {counted(total)} of others before, none within a day" if total else ""
+        yield ok(f"events are of {state.instance or 'no instance yet'} alone{ever}")
 
 
 def _of_setup(look: Callable[[setup_checks.Instance], setup_checks.Check]) -> Callable[[Patient], Iterator[Finding]]:

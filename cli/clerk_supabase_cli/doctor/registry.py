@@ -34,6 +34,11 @@ CHECKS: Final = (
     ),
     Check("event-types", "types of events that never arrived", webhook_checks.event_types),
     Check("instance", "one Clerk instance: secret key, webhooks, database", clerk_checks.instance),
+    Check(
+        "other-instances",
+        "events of Clerk instances that the database does not mirror",
+        clerk_checks.other_instances,
+    ),
     Check("clerk-keys", "Clerk's public keys", clerk_checks.keys),
     Check("clerk-discovery", "the document read first by Supabase", clerk_checks.discovery),
     Check("clerk-domain", "whether Supabase takes the domain", clerk_checks.domain),

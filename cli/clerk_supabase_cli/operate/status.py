@@ -74,6 +74,11 @@ _UNFED: Final = """
     group by f.target, u.code, u.reason
     order by count(*) desc, f.target, u.reason
 """
+_WRONG_INSTANCES: Final = """
+    select w.instance_id, w.events, w.last_at, w.last_at > now() - interval '1 day', i.instance_id
+    from clerk_sync.wrong_instances as w left join clerk_sync.instance as i on true
+    order by w.last_at desc, w.instance_id
+"""
 _COMPARED: Final = """
     select
         kind, to_timestamp(changed_until / 1000.0), to_timestamp(compared_until / 1000.0), is_switched_off,
@@ -151,6 +156,20 @@ class Unfed:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongInstance:
+    """Events of a Clerk instance that the database does not mirror: counted, and not applied."""
+
+    instance_id: str
+    """Empty for all instances beyond the first hundred."""
+    events: int
+    last_at: datetime
+    is_recent: bool
+    """True: the last event came within a day."""
+    mirrored: str | None
+    """The instance that the database mirrors."""
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """The times until which the rows of a kind were compared with Clerk."""
 
@@ -179,6 +198,7 @@ class Database:
     left_out: LeftOut
     not_purged: list[NotPurged]
     unfed: list[Unfed]
+    wrong_instances: list[WrongInstance]
     compared: Mapping[str, Compared]
     """By kind, for the kinds in lists of Clerk's API."""
     differing_objects: int | None
@@ -204,6 +224,7 @@ class Status:
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
             *(unfed_problems(self.database.unfed) if self.database else ()),
+            *(instance_problems(self.database.wrong_instances) if self.database else ()),
             *(queue_problems(self.queues) if self.queues else ()),
         ]
 
@@ -275,6 +296,7 @@ def _read(connection: Connection, differing: int | None) -> Database:
         left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
         not_purged=read_not_purged(connection),
         unfed=read_unfed(connection),
+        wrong_instances=read_wrong_instances(connection),
         compared=read_compared(connection),
         differing_objects=differing,
     )
@@ -288,6 +310,11 @@ def read_not_purged(connection: Connection) -> list[NotPurged]:
 def read_unfed(connection: Connection) -> list[Unfed]:
     """Reads the number of unfed rows, by table and reason."""
     return [Unfed(*row) for row in connection.execute(_UNFED)]
+
+
+def read_wrong_instances(connection: Connection) -> list[WrongInstance]:
+    """Reads the number of events of other Clerk instances, the last first."""
+    return [WrongInstance(*row) for row in connection.execute(_WRONG_INSTANCES)]
 
 
 def read_compared(connection: Connection) -> dict[str, Compared]:
@@ -331,6 +358,17 @@ def unfed_problems(unfed: Sequence[Unfed]) -> Iterator[str]:
             f"{'is' if each.count == 1 else 'are'} not written since {in_utc(each.since)} UTC: {each.reason}; "
             "to try again and list them: clerk-supabase adopt switch --retry"
         )
+
+
+def instance_problems(found: Sequence[WrongInstance]) -> Iterator[str]:
+    """A sentence for each other Clerk instance whose last event came within a day."""
+    for each in found:
+        if each.is_recent:
+            yield (
+                f"{counted(each.events)} of the Clerk instance {each.instance_id or '(many others)'} not applied, the "
+                f"last at {in_utc(each.last_at)} UTC: the database mirrors {each.mirrored or 'no instance'}; "
+                "see docs/runbook.md#wronginstancealarm"
+            )
 
 
 def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:

@@ -33,6 +33,8 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
     if name not in sample_names(root):
         raise NoSuchSample(f"no sample is called {name!r}; there are: {', '.join(sample_names(root))}")
     event: Json = json.loads((root / "events" / "clerk" / f"{name}.json").read_text())
+    # An event without an instance is taken by every stack, and never decides which instance a database mirrors.
+    event.pop("instance_id", None)
     event["timestamp"] = time.time_ns() // 1_000_000
     if "updated_at" in event["data"]:
         event["data"]["updated_at"] = event["timestamp"]

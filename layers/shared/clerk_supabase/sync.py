@@ -13,7 +13,7 @@ from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.model.events import Event, parse_event
 from clerk_supabase.model.found_kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
-from clerk_supabase.postgres.store import Store
+from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.telemetry import count, logger, took
 
 # Outcomes of events newer than the row. The age of a duplicate or of an outdated event is no lag of the tables.
@@ -99,8 +99,7 @@ class Sync:
             count(answer.title().replace("_", ""))
             if isinstance(each.source, Delivery) and answer in _NEW:
                 took("Lag", committed_at - each.happened_at)
-            svix_id = each.message.envelope.svix_id
-            logger.info(answer, svix_id=svix_id, event_type=each.event_type, object_id=each.changes.main.id)
+            _log(each, answer)
         return self._record(canaries) + self._park(hopeless) + postponed
 
     def _record(self, canaries: Sequence[tuple[Message, Event]]) -> list[Failure]:
@@ -133,10 +132,20 @@ class Sync:
     def _read(self, message: Message, event: Event) -> _Read:
         envelope = message.envelope
         changes = changes_of(event, envelope.received_at, keep_private_metadata=self._keep_private_metadata)
-        source: Source = Delivery(envelope.svix_id, event.type, envelope.received_at)
+        source: Source = Delivery(envelope.svix_id, event.type, envelope.received_at, event.instance_id)
         if event.type.startswith(REPAIR_PREFIX):
             source = Reconciled(envelope.svix_id)
         return _Read(message, event.type, changes, source, event.timestamp)
+
+
+def _log(read: _Read, outcome: Outcome) -> None:
+    svix_id = read.message.envelope.svix_id
+    if outcome == "wrong_instance":
+        # With the words of ingest, so that one search finds both. A repair of an old run names no instance.
+        instance_id = read.source.instance_id if isinstance(read.source, Delivery) else None
+        logger.error("event of another Clerk instance", svix_id=svix_id, instance_id=instance_id)
+    else:
+        logger.info(outcome, svix_id=svix_id, event_type=read.event_type, object_id=read.changes.main.id)
 
 
 def _postponed(read: _Read, error: Retryable) -> Failure:

@@ -13,7 +13,7 @@ from clerk_supabase_cli.adopt.tables import Column, Table
 # Two addresses are the same if they are equal letter by letter, except for the case of A to Z. Clerk keeps addresses in
 # small letters; a table of the app may not. lower() of any other collation would fold more letters: the Kelvin sign
 # becomes a k. A plus, a dot, a look-alike and another normal form make another address.
-_ADDRESS: Final = """
+ADDRESS: Final = """
 case when {0}::text collate "C" ~ '^[^@[:space:]]+@[^@[:space:]]+$' then lower({0}::text collate "C") end
 """
 
@@ -184,8 +184,8 @@ def statement_parts(table: Table, key: Column, mirror: sql.Composable, proofs: P
         "names_id_of_batch": sql.SQL(_NAMES_ID_OF_BATCH).format(**texts) if proofs.id_column else sql.SQL("false"),
         "has_external_id_of_batch": sql.SQL(_HAS_EXTERNAL_ID_OF_BATCH).format(**texts) if own_key else sql.SQL("false"),
         "email": sql.Identifier("theirs", email) if email else nothing,
-        "address": sql.SQL(_ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
-        "mirror_address": sql.SQL(_ADDRESS).format(sql.SQL("mirror.email")),
+        "address": sql.SQL(ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
+        "mirror_address": sql.SQL(ADDRESS).format(sql.SQL("mirror.email")),
         "is_verified": sql.SQL("({})").format(sql.SQL(proofs.their_verified))
         if proofs.their_verified
         else sql.SQL("true"),

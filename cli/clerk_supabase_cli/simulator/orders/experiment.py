@@ -137,4 +137,4 @@ class Experiment:
 def _read(envelope: Envelope, keep_private_metadata: bool) -> tuple[Changes, Delivery]:
     event = parse_event(envelope.body)
     changes = changes_of(event, envelope.received_at, keep_private_metadata=keep_private_metadata)
-    return changes, Delivery(envelope.svix_id, event.type, envelope.received_at)
+    return changes, Delivery(envelope.svix_id, event.type, envelope.received_at, event.instance_id)

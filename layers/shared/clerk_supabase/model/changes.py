@@ -83,6 +83,8 @@ class Delivery:
     event_type: str
     received_at: int
     """Moment at which ingest accepted the webhook: milliseconds, our clock. For measuring lag, never for ordering."""
+    instance_id: str = ""
+    """The Clerk instance that sent the webhook; empty in a message from before February 2025."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.clerk_object import LONGEST_ID, Lenient, Milliseconds, may_hold_nul, what_is_wrong
+from clerk_supabase.model.envelope import storable
 from clerk_supabase.model.found_kinds import REPAIR_PREFIX
 
 # Clerk's documented examples have seconds, its deliveries have milliseconds; 1e11 ms is in 1973.
@@ -29,10 +30,16 @@ def _to_milliseconds(timestamp: object) -> object:
     return timestamp
 
 
+def _text_or_nothing(value: object) -> str:
+    # As in ingest: an event that names no instance is of the mirrored instance.
+    return storable(value, LONGEST_ID) if isinstance(value, str) else ""
+
+
 class _Envelope(Lenient):
     type: str
     timestamp: Annotated[Milliseconds, BeforeValidator(_to_milliseconds)]
     data: dict[str, Any]
+    instance_id: Annotated[str, BeforeValidator(_text_or_nothing)] = ""
 
 
 class Event(NamedTuple):
@@ -47,6 +54,8 @@ class Event(NamedTuple):
     """Tells whether a part of the object may have to be left out; False for nearly every event."""
     is_large: bool
     """Tells whether the event is too large to search for the parts to leave out."""
+    instance_id: str = ""
+    """The Clerk instance; empty in messages from before February 2025."""
 
 
 def parse_event(body: bytes) -> Event:
@@ -55,7 +64,8 @@ def parse_event(body: bytes) -> Event:
         envelope, is_odd = _Envelope.model_validate_json(body), may_hold_nul(body)
     except ValidationError as error:
         envelope, is_odd = _envelope_of_parts(body, what_is_wrong(error, "event")), True
-    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd, len(body) > LARGEST_ODD)
+    is_large = len(body) > LARGEST_ODD
+    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd, is_large, envelope.instance_id)
 
 
 def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:

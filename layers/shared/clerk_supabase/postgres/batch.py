@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
@@ -18,6 +19,8 @@ from clerk_supabase.model.facts import Kind
 # An index of Postgres takes at most 2,700 bytes; a character has up to four.
 _LONGEST_KEY = 255
 _LONGEST_REASON = 1000
+# As clerk_sync.message_of() names the repairs of a run.
+_RUN = re.compile(r"reconcile-([0-9]{1,18})-")
 
 
 def as_json(value: object) -> str:
@@ -70,11 +73,26 @@ def provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
             return {"cause": "reconcile", "svix_id": name}
         case SignedIn(session_id):
             return {"cause": "session", "svix_id": session_id}
-        case Delivery(svix_id, event_type, received_at):
+        case Delivery(svix_id, event_type, received_at, _):
             cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
             return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
         case _:
             assert_never(source)
+
+
+def origins_of(sources: Iterable[tuple[Source, range]]) -> dict[str, dict[str, list[int]]]:
+    """The places in a batch by the Clerk instance that sent the event, or by the run that made the repair.
+
+    A place without an origin is in no list. The ranges are the places of the changes of each source.
+    """
+    origins: dict[str, dict[str, list[int]]] = {}
+    for source, places in sources:
+        match source:
+            case Delivery(instance_id=str(name)) if name:
+                origins.setdefault("instances", {}).setdefault(name, []).extend(places)
+            case Reconciled(name) if run := _RUN.match(name):
+                origins.setdefault("runs", {}).setdefault(run[1], []).extend(places)
+    return origins
 
 
 def rows_of(events: Iterable[ParkedEvent]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -121,18 +121,23 @@ class KeptConnection:
             self.connection = None
 
     def execute(
-        self, query: LiteralString, argument: str, seconds: float | None = None, *, again_after: str | None = None
+        self,
+        query: LiteralString,
+        arguments: Sequence[str],
+        seconds: float | None = None,
+        *,
+        again_after: str | None = None,
     ) -> Rows:
         """Executes a query as one statement; with a limit in seconds, in a transaction of a few statements.
 
         `again_after`: name of the unique constraint after whose violation the statement is executed once more.
         """
         try:
-            return self._execute(query, argument, seconds)
+            return self._execute(query, arguments, seconds)
         except psycopg.errors.UniqueViolation as error:
             if again_after is None or error.diag.constraint_name != again_after:
                 raise
-            return self._execute(query, argument, seconds)
+            return self._execute(query, arguments, seconds)
 
     def begin_as(self, claims: str) -> Connection:
         """Begins a transaction in which nobody acts but the user with these claims, as JSON."""
@@ -152,22 +157,24 @@ class KeptConnection:
             self.connection.end_transaction()
             raise
 
-    def _execute(self, query: LiteralString, argument: str, seconds: float | None) -> Rows:
+    def _execute(self, query: LiteralString, arguments: Sequence[str], seconds: float | None) -> Rows:
         is_limited = seconds is not None or self._lock_seconds is not None
         ask = partial(self._ask_within, seconds) if is_limited else _ask
         kept = self.connection
         if kept is not None and not kept.closed:
             try:
-                return ask(kept, query, argument)
+                return ask(kept, query, arguments)
             except psycopg.OperationalError as error:
                 # The other end may have gone while the function was frozen; applying twice is harmless. A pooler that
                 # ended the statement for the time it took would do so again.
                 if isinstance(failure(str(error)), RowUnavailable) or not kept.closed:
                     raise
         self.connection = self._connect()
-        return ask(self.connection, query, argument)
+        return ask(self.connection, query, arguments)
 
-    def _ask_within(self, seconds: float | None, connection: Connection, query: LiteralString, argument: str) -> Rows:
+    def _ask_within(
+        self, seconds: float | None, connection: Connection, query: LiteralString, arguments: Sequence[str]
+    ) -> Rows:
         patience = connection.patience_seconds
         lock_seconds = self._lock_seconds
         if seconds is not None:
@@ -176,7 +183,7 @@ class KeptConnection:
         try:
             connection.execute("begin")
             connection.execute(_LIMIT, [_milliseconds(seconds), _milliseconds(lock_seconds)])
-            rows = _ask(connection, query, argument)
+            rows = _ask(connection, query, arguments)
             connection.execute("commit")
         finally:
             connection.end_transaction()
@@ -215,8 +222,8 @@ class KeptConnection:
         raise failed
 
 
-def _ask(connection: Connection, query: LiteralString, argument: str) -> Rows:
-    return connection.execute(query, [argument]).fetchall()
+def _ask(connection: Connection, query: LiteralString, arguments: Sequence[str]) -> Rows:
+    return connection.execute(query, arguments).fetchall()
 
 
 def _act_as(connection: Connection, claims: str) -> Connection:

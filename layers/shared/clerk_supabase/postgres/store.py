@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, 
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, ValueRefused
 from clerk_supabase.model.changes import Changes, Source
 from clerk_supabase.model.envelope import ParkedEvent
-from clerk_supabase.postgres.batch import as_json, element_of, provenance, rows_of, with_page
+from clerk_supabase.postgres.batch import as_json, element_of, origins_of, provenance, rows_of, with_page
 from clerk_supabase.postgres.connection import Connection, KeptConnection, errors_translated, not_allowed
 from clerk_supabase.postgres.parts import in_parts
 from clerk_supabase.telemetry import count, logger
@@ -20,12 +20,26 @@ if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
     from clerk_supabase.tokens.claims import Claims
 
-Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "deleted_before", "duplicate"]
+Outcome = Literal[
+    "created", "updated", "unchanged", "stale", "deleted", "deleted_before", "duplicate", "wrong_instance"
+]
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
 # In one transaction; first what was left out, so that two workers with the same change wait for each other only there.
 _APPLY_AND_RECORD = "select outcome from clerk_sync.apply(clerk_sync.record_dropped(%s::jsonb)) order by position"
+# The same for changes of which an instance or a run is known: the database applies no change of another instance.
+_APPLY_FROM = "select outcome from clerk_sync.apply_from(%s::jsonb, %s::jsonb) order by position"
+_APPLY_FROM_AND_RECORD = "select outcome from clerk_sync.apply_from(%s::jsonb, %s::jsonb, true) order by position"
 _PARK = "select clerk_sync.park(%s::jsonb)"
+# By whether origins are known, and whether a change lost a part.
+_QUERIES: Final[Mapping[tuple[bool, bool], LiteralString]] = MappingProxyType(
+    {
+        (False, False): _APPLY,
+        (False, True): _APPLY_AND_RECORD,
+        (True, False): _APPLY_FROM,
+        (True, True): _APPLY_FROM_AND_RECORD,
+    }
+)
 # What reconcile, housekeeping and canaries call; each takes one JSON value and returns one.
 Function = Literal[
     "begin_run",
@@ -118,7 +132,7 @@ class Store:
         """
         text = with_page(as_json(argument), page) if page else as_json(argument)
         with errors_translated():
-            [(answer,)] = self._execute(text, _FUNCTIONS[function])
+            [(answer,)] = self._execute((text,), _FUNCTIONS[function])
         return answer
 
     def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused | Retryable]:
@@ -141,7 +155,7 @@ class Store:
     def check(self) -> None:
         """Raises Retryable unless the database is available, takes writes and has the function that applies changes."""
         with errors_translated():
-            [(takes_writes, _)] = self._execute("[]", _CHECK)
+            [(takes_writes, _)] = self._execute(("[]",), _CHECK)
         if not takes_writes:
             raise DatabaseUnavailable("the database is read-only")
 
@@ -193,12 +207,15 @@ class Store:
             main = element_of(changes.main) | provenance(source)
             elements.append(main | {"dropped": changes.dropped} if changes.dropped else main)
             elements += [element_of(companion) | provenance(source, is_main=False) for companion in changes.companions]
-        batch_as_json = as_json(elements)
-        query = _APPLY_AND_RECORD if any(changes.dropped for changes, _ in batch) else _APPLY
+        ends = (*positions[1:], len(elements))
+        places = map(range, positions, ends)
+        origins = origins_of(zip((source for _, source in batch), places, strict=True))
+        arguments = (as_json(elements), as_json(origins)) if origins else (as_json(elements),)
+        query = _QUERIES[bool(origins), any(changes.dropped for changes, _ in batch)]
         with errors_translated():
             # A worker that recorded one of these deliveries at the same moment violates the constraint; the second
             # time the delivery is there to be seen.
-            rows = self._execute(batch_as_json, query, seconds, again_after="deliveries_pkey")
+            rows = self._execute(arguments, query, seconds, again_after="deliveries_pkey")
         outcomes = [cast("Outcome", rows[position][0]) for position in positions]
         for (changes, source), outcome in zip(batch, outcomes, strict=True):
             if changes.dropped and outcome != "duplicate":
@@ -217,14 +234,19 @@ class Store:
 
     def _park_together(self, events: Sequence[ParkedEvent], seconds: float | None) -> list[None]:
         with errors_translated():
-            self._execute(rows_of(events), _PARK, seconds)
+            self._execute((rows_of(events),), _PARK, seconds)
         return [None] * len(events)
 
     def _execute(
-        self, argument: str, query: LiteralString, seconds: float | None = None, *, again_after: str | None = None
+        self,
+        arguments: Sequence[str],
+        query: LiteralString,
+        seconds: float | None = None,
+        *,
+        again_after: str | None = None,
     ) -> list[tuple[Any, ...]]:
         self._refuse_to_mix()
-        return self._kept.execute(query, argument, seconds, again_after=again_after)
+        return self._kept.execute(query, arguments, seconds, again_after=again_after)
 
     def _refuse_to_mix(self) -> None:
         # Settings of an inner transaction would last until the end of the outer one, and changes be the user's.

@@ -97,7 +97,8 @@ class Runs:
         if answer["outcome"] == "wrong_instance":
             raise WrongInstance(
                 f"the secret key belongs to {instance_id}, the database mirrors {answer['instance_id']}: "
-                "put the secret key of that instance into the secret"
+                "put the secret key of that instance into the secret, or move the database to the other instance: "
+                "clerk-supabase switch-instance"
             )
         newest_delivery = answer.get("newest_delivery")
         return Begun(
