@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from clerk_supabase_cli.console.watch import Watch
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import open_runs
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.explain import UnknownId, timeline
+from clerk_supabase_cli.operate.explain import Entity, Moment, UnknownId, timeline
 from clerk_supabase_cli.operate.parked import NoSuchEvent, body_as_text, read
 
 _STATIC: Final = Path(__file__).with_name("static")
@@ -103,7 +103,8 @@ class Pages:
     def _timeline(self, request: Request) -> Response:
         clerk_id = request.query_params.get("id", "").strip()[:_LONGEST_ID]
         problem, status = "", 200
-        entities, moments = [], []
+        entities: Sequence[Entity] = []
+        moments: Sequence[Moment] = []
         try:
             entities, moments = timeline(self._wanted.database_url, clerk_id)
         except (Failure, ClerkSupabaseError) as error:

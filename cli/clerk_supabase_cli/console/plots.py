@@ -12,17 +12,20 @@ from clerk_supabase_cli.printing import counted, how_long
 
 WIDTH: Final = 360
 HEIGHT: Final = 72
+MARGIN: Final = 34
+"""For the words of the axis."""
 _STEP: Final = WIDTH / SHOWN
 _GAP: Final = 1.5
 # The axis of the lag is logarithmic: a replay is applied days after its event.
 _SHORTEST: Final = 0.1
 _LEAST_TOP: Final = 10.0
+_MOST_TOP: Final = 86_400.0
 _MARKS: Final = ((1.0, "1 s"), (60.0, "1 min"), (3600.0, "1 h"), (86_400.0, "1 d"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a minute, or, with `top`, the range from the median to the 95th percentile."""
+    """The bar of a minute."""
 
     x: float
     y: float
@@ -62,7 +65,7 @@ def volume(minutes: Sequence[Minute]) -> Plot:
 def lag(minutes: Sequence[Minute]) -> Plot:
     """A bar for each minute, from the median of its lags to the 95th percentile."""
     with_lag = [(number, each.p50, each.p95) for number, each in enumerate(minutes) if each.p95 is not None]
-    top = max([_LEAST_TOP, *(p95 for _, _, p95 in with_lag)])
+    top = min(_MOST_TOP, max([_LEAST_TOP, *(p95 for _, _, p95 in with_lag)]))
     bars = [_bar(number, _level(p50 or 0, top), max(_level(p95, top), 0.03)) for number, p50, p95 in with_lag]
     marks = [Mark(_y(_level(seconds, top)), word) for seconds, word in _MARKS if seconds <= top]
     if not with_lag:
@@ -83,7 +86,7 @@ def _bar(number: int, low: float, high: float) -> Bar:
 
 def _level(seconds: float, top: float) -> float:
     """The height of a lag, from 0 to 1."""
-    return math.log(max(seconds, _SHORTEST) / _SHORTEST) / math.log(top / _SHORTEST)
+    return min(1.0, math.log(max(seconds, _SHORTEST) / _SHORTEST) / math.log(top / _SHORTEST))
 
 
 def _y(level: float) -> float:

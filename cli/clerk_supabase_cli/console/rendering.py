@@ -15,7 +15,7 @@ from clerk_supabase_cli.console import plots
 from clerk_supabase_cli.console.minutes import Minute
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
-from clerk_supabase_cli.console.verdict import MOODS, last_complete, stopped_run, verdict
+from clerk_supabase_cli.console.verdict import MOODS, last_complete, repaired, stopped_run, verdict
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict
 from clerk_supabase_cli.operate.explain import describe
 from clerk_supabase_cli.operate.queues import IN_WORDS
@@ -58,6 +58,7 @@ class Rendering:
             "about": about,
             "differences": differences,
             "total": total,
+            "repaired": repaired,
             "what_was_done": what_was_done,
             "describe": describe,
             "counted": counted,

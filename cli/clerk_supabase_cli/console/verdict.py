@@ -10,7 +10,7 @@ from typing import Final, Literal
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.age_checks import OLDEST_USERS_SECONDS
-from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences
+from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
 from clerk_supabase_cli.operate.status import Compared, Database
 from clerk_supabase_cli.printing import counted, how_long, in_utc
 
@@ -43,7 +43,7 @@ def verdict(seen: Seen) -> Verdict:
         return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))
     if problems := seen.status.problems:
         words = "One thing is stuck" if len(problems) == 1 else f"{len(problems)} things are stuck"
-        return Verdict("look", words, (*problems, *_about_truth(seen)))
+        return Verdict("look", words, (*problems[:3], *_about_truth(seen)))
     if never := [kind for kind, each in _in_use(database) if each.compared_until is None]:
         words = "Postgres was never compared with Clerk as a whole"
         return Verdict("look", words, (f"never compared: {', '.join(f'{kind}s' for kind in never)}", _COMPARE))
@@ -66,6 +66,11 @@ def stopped_run(seen: Seen) -> RunSummary | None:
 def last_complete(seen: Seen) -> RunSummary | None:
     """The newest comparison that compared every kind, and was allowed to repair."""
     return next((run for run in seen.runs if run.state == "complete" and not run.is_dry_run), None)
+
+
+def repaired(run: RunSummary) -> int:
+    """The number of differences that a run has repaired, or given to the queue."""
+    return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
 
 
 def _left_open(seen: Seen) -> bool:
@@ -93,7 +98,9 @@ def _about_truth(seen: Seen) -> Iterator[str]:
         yield f"every row was compared with Clerk within the last {how_long(max(1.0, age))}"
     if run := last_complete(seen):
         found = differences(run)
-        said = f"found {counted(found, 'difference')}" if found else "found no difference"
+        said = (
+            f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
+        )
         yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
     newest = seen.runs[0] if seen.runs else None
     if newest and newest.state in ("incomplete", "failed"):

@@ -21,7 +21,7 @@ function parsed(html) {
 
 // A form that is open or in use is not taken away.
 function inUse(panel) {
-  return panel.querySelector("details[open]") !== null || panel.contains(document.activeElement);
+  return panel.querySelector("details.asked[open]") !== null || panel.contains(document.activeElement);
 }
 
 function show(name, html) {
@@ -33,7 +33,9 @@ function show(name, html) {
   }
   held.delete(name);
   const left = panel.querySelector(".scroll")?.scrollTop ?? 0;
+  const open = [...panel.querySelectorAll("details[data-keep][open]")].map((each) => each.dataset.keep);
   panel.replaceChildren(parsed(html));
+  for (const each of panel.querySelectorAll("details[data-keep]")) each.open = open.includes(each.dataset.keep);
   const scroll = panel.querySelector(".scroll");
   if (scroll) scroll.scrollTop = left;
 }
