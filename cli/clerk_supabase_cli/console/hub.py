@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,13 +36,14 @@ class Hub:
     meanwhile, so no viewer needs a queue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._version = 0
         self._panels: dict[str, tuple[int, str]] = {}
         self._rows: deque[tuple[int, str]] = deque(maxlen=LISTED)
         self._viewers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
-        self._wanted_until = 0.0
+        self._wanted_until = -_LEASE_SECONDS
         self._wanted = threading.Event()
 
     # For the threads that look
@@ -68,7 +69,7 @@ class Hub:
 
     def wait_until_wanted(self, seconds: float) -> bool:
         """Waits, at most this time, until somebody looks at the page. Tells whether somebody does."""
-        if time.monotonic() < self._wanted_until:
+        if self._clock() < self._wanted_until:
             return True
         self._wanted.clear()
         return self._wanted.wait(seconds)
@@ -77,7 +78,7 @@ class Hub:
 
     def touch(self) -> None:
         """Notes that somebody looks at the page now."""
-        self._wanted_until = time.monotonic() + _LEASE_SECONDS
+        self._wanted_until = self._clock() + _LEASE_SECONDS
         self._wanted.set()
 
     def everything(self) -> tuple[int, Mapping[str, str], Sequence[str]]:

@@ -65,7 +65,7 @@ class Pages:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._watch.start()
         yield
-        self._watch.stop()
+        await run_in_threadpool(self._watch.stop)
 
     def end(self) -> None:
         """Ends the streams, which would keep the server from ending."""

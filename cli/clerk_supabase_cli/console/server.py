@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -73,7 +73,9 @@ class Console:
     def serve(self) -> None:
         """Answers requests until Ctrl-C or SIGTERM."""
         try:
-            self._server.run(sockets=[self._socket])
+            # uvicorn ends in order, and then raises Ctrl-C again.
+            with suppress(KeyboardInterrupt):
+                self._server.run(sockets=[self._socket])
         finally:
             self._socket.close()
 

@@ -27,7 +27,7 @@ from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable
 from clerk_supabase_cli.operate.status import read_database
 
 # An event is on the screen within a second.
-_EVERY: Final = 0.8
+_EVERY: Final = 0.7
 _MINUTES_EVERY: Final = 4
 """Looks for new entries between two looks at the minutes."""
 _PATIENCE: Final = 5.0
@@ -38,6 +38,7 @@ _SHARE_OF_TIME: Final = 30
 _LEAST_PAUSE: Final = 1.0
 _QUEUES_EVERY: Final = 10.0
 _LOCAL_QUEUES_EVERY: Final = 2.0
+_JOIN_SECONDS: Final = 2.0
 _IDLE: Final = 1.0
 """Seconds between two questions whether anybody watches."""
 PARKED_SHOWN: Final = 50
@@ -75,6 +76,9 @@ class Watch:
         """Ends the looks. A look that hangs does not keep the process from ending."""
         self._over.set()
         self._tables_due.set()
+        self._hub.touch()
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
 
     def look_now(self) -> None:
         """Reads the tables again at once, after an action of the operator."""
@@ -199,7 +203,7 @@ class Watch:
                 self._over.wait(_PATIENCE)
 
     def _while_wanted(self) -> Iterator[int]:
-        """Counts looks, one every 0.8 s; ends when nobody watches any more, so that the connection is closed."""
+        """Counts looks, one every 0.7 s; ends when nobody watches any more, so that the connection is closed."""
         looks = 0
         while not self._over.is_set() and self._hub.wait_until_wanted(_IDLE):
             began = time.monotonic()
