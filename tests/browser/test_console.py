@@ -26,8 +26,10 @@ HOSTILE: Final = "<img src=x onerror='window.attacked = true'><script>window.att
 REASON: Final = 'new row for relation "users" violates check constraint "users_username_check"'
 READ: Final = "url => fetch(url, {credentials: 'include'}).then(answer => answer.text(), () => 'nothing')"
 SEND: Final = """
-    url => fetch(url, {method: 'POST', mode: 'no-cors', credentials: 'include', body: new URLSearchParams({token: 'x'})})
-        .catch(() => 'nothing')
+    url => {
+        const body = new URLSearchParams({token: 'x'})
+        return fetch(url, {method: 'POST', mode: 'no-cors', credentials: 'include', body}).catch(() => 'nothing')
+    }
 """
 SECONDS: Final = 90
 WIDE: Final = {"width": 1280, "height": 1000}

@@ -1,4 +1,4 @@
-"""`clerk-supabase console`: what the page shows, to whom, and what it lets them do."""
+"""`clerk-supabase console`: the door of the page, its panels, its actions, and its looks at the database."""
 
 from __future__ import annotations
 

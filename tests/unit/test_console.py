@@ -128,4 +128,4 @@ def test_the_plots_say_the_same_in_words() -> None:
     told = plots.lag(minutes)
     assert told.words.endswith("95 % within 2 d; the slowest minute: 2 d")
     assert all(bar.y >= 0 and bar.y + bar.height <= plots.HEIGHT + 3 for bar in told.bars)
-    assert [mark.word for mark in told.marks] == ["1 s", "1 min", "1 h", "1 d"]
+    assert [mark.word for mark in told.marks] == ["0.1 s", "1 s", "10 s", "1 h", "1 d"]

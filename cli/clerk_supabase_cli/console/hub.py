@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-LISTED: Final = 200
+LISTED: Final = 100
 """The most rows of the live list, here and in a browser."""
 _LEASE_SECONDS: Final = 20.0
 

@@ -20,7 +20,9 @@ _GAP: Final = 1.5
 _SHORTEST: Final = 0.1
 _LEAST_TOP: Final = 10.0
 _MOST_TOP: Final = 86_400.0
-_MARKS: Final = ((1.0, "1 s"), (60.0, "1 min"), (3600.0, "1 h"), (86_400.0, "1 d"))
+_MARKS: Final = ((0.1, "0.1 s"), (1.0, "1 s"), (10.0, "10 s"), (60.0, "1 min"), (3600.0, "1 h"), (86_400.0, "1 d"))
+_LINE: Final = 12.0
+"""The least distance between two words of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def lag(minutes: Sequence[Minute]) -> Plot:
     with_lag = [(number, each.p50, each.p95) for number, each in enumerate(minutes) if each.p95 is not None]
     top = min(_MOST_TOP, max([_LEAST_TOP, *(p95 for _, _, p95 in with_lag)]))
     bars = [_bar(number, _level(p50 or 0, top), max(_level(p95, top), 0.03)) for number, p50, p95 in with_lag]
-    marks = [Mark(_y(_level(seconds, top)), word) for seconds, word in _MARKS if seconds <= top]
+    marks = _apart([Mark(_y(_level(seconds, top)), word) for seconds, word in _MARKS if seconds <= top])
     if not with_lag:
         return Plot("no event in the last hour", bars, marks)
     _, p50, p95 = with_lag[-1]
@@ -82,6 +84,15 @@ def lag(minutes: Sequence[Minute]) -> Plot:
 def _bar(number: int, low: float, high: float) -> Bar:
     low = min(low, high - 0.03)
     return Bar(round(number * _STEP, 2), _y(high), _STEP - _GAP, round((high - low) * HEIGHT, 2))
+
+
+def _apart(marks: Sequence[Mark]) -> list[Mark]:
+    """The marks without those that are too close to the one before, from the bottom upwards."""
+    kept: list[Mark] = []
+    for mark in marks:
+        if not kept or kept[-1].y - mark.y >= _LINE:
+            kept.append(mark)
+    return kept
 
 
 def _level(seconds: float, top: float) -> float:

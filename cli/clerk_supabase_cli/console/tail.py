@@ -10,11 +10,12 @@ from typing import Final, Literal
 
 from psycopg.rows import class_row
 
+from clerk_supabase_cli.console.hub import LISTED
 from clerk_supabase_cli.operate.database import Connection
 
 What = Literal["event", "parked", "change"]
 
-LIMIT: Final = 200
+LIMIT: Final = LISTED
 """The most entries of one look; of more new entries, only the newest are read."""
 _FIRST_SECONDS: Final = 3600.0
 # A row gets its time before its transaction ends: most rows at most this time before, and no row of ours longer than

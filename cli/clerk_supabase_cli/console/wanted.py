@@ -1,4 +1,4 @@
-"""What to show, and what is allowed."""
+"""The subject of the page, and the rights of its viewers."""
 
 from __future__ import annotations
 

@@ -1,16 +1,19 @@
 // Keeps the page up to date: panels are replaced, new rows are put on top of the list. All HTML comes escaped from the server.
 "use strict";
 
-const LISTED = 200; // rows in the list, as in hub.py
+const LISTED = 100; // rows in the list, as in hub.py
 const FEW = 12; // so many new rows at once are highlighted
+const IN_A_FRAME = 20; // rows added between two frames, so that no frame is late
 const live = document.getElementById("live");
 const words = document.getElementById("live-words");
 const pause = document.getElementById("pause");
 const rows = document.getElementById("rows");
+const told = document.getElementById("told");
 const noRows = document.getElementById("no-rows");
 const held = new Map(); // the newest HTML of panels that somebody uses right now
 let version = live.dataset.version;
-let waiting = []; // rows that arrived during a pause
+let toAdd = []; // rows on their way into the list, newest first
+let waiting = []; // HTML of rows that arrived during a pause
 let source = null;
 
 function parsed(html) {
@@ -38,6 +41,13 @@ function show(name, html) {
   for (const each of panel.querySelectorAll("details[data-keep]")) each.open = open.includes(each.dataset.keep);
   const scroll = panel.querySelector(".scroll");
   if (scroll) scroll.scrollTop = left;
+  if (name === "verdict") tellHeadline();
+}
+
+// The headline is read out when it changes, and only then.
+function tellHeadline() {
+  const headline = document.getElementById("verdict-words").textContent;
+  if (told.textContent !== headline) told.textContent = headline;
 }
 
 function showHeld() {
@@ -45,17 +55,23 @@ function showHeld() {
 }
 
 function add(html) {
-  const fragment = parsed(html);
-  const fresh = [...fragment.children];
-  while (fragment.children.length > LISTED) fragment.lastElementChild.remove();
+  const fresh = [...parsed(html).children].slice(0, LISTED);
   if (fresh.length <= FEW) for (const row of fresh) row.classList.add("fresh");
-  rows.prepend(fragment);
-  while (rows.children.length > LISTED) rows.lastElementChild.remove();
-  tellRows();
+  // What is still to be added is older than these, and what would leave the list again is never added.
+  toAdd = [...fresh, ...toAdd].slice(0, LISTED);
+  if (toAdd.length === fresh.length) requestAnimationFrame(addSome);
   for (const way of document.querySelectorAll(".way")) {
     way.classList.remove("beat");
     requestAnimationFrame(() => way.classList.add("beat"));
   }
+}
+
+// The oldest first, on top.
+function addSome() {
+  rows.prepend(...toAdd.splice(-IN_A_FRAME));
+  while (rows.children.length > LISTED) rows.lastElementChild.remove();
+  tellRows();
+  if (toAdd.length > 0) requestAnimationFrame(addSome);
 }
 
 function tellRows() {
