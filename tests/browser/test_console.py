@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
@@ -32,8 +32,8 @@ SEND: Final = """
     }
 """
 SECONDS: Final = 90
-WIDE: Final = {"width": 1280, "height": 1000}
-PHONE: Final = {"width": 390, "height": 800}
+WIDE: Final[ViewportSize] = {"width": 1280, "height": 1000}
+PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
 
 # An hour of a small app, then some events that have just been applied.
 HOUR: Final = """
@@ -63,6 +63,8 @@ def axe(root: Path) -> str:
 def console(stack: LocalStack) -> Iterator[Visitor]:
     """The page of the stack, which may write."""
     stack.reconcile()
+    with psycopg.connect(stack.database_url, autocommit=True) as database:
+        database.execute(HOUR)
     queues = Queues({name: stack.outputs[output] for name, output in OUTPUTS.items()})
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stack.ministack.environment.items():
@@ -74,7 +76,7 @@ def console(stack: LocalStack) -> Iterator[Visitor]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser of the operator."""
-    found = browser.new_context(viewport=WIDE)  # type: ignore[arg-type]  # a mapping with these two keys
+    found = browser.new_context(viewport=WIDE)
     found.set_default_timeout(SECONDS * 1000)
     expect.set_options(timeout=SECONDS * 1000)
     yield found
@@ -98,7 +100,7 @@ def violations(page: Page, axe: str) -> list[str]:
     """The faults that the checker finds in the page, in light and in dark."""
     found: list[str] = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.evaluate(axe)
         result: Mapping[str, Any] = page.evaluate("axe.run()")
         found += [f"{scheme}: {each['id']} {each['nodes'][0]['html']}" for each in result["violations"]]
@@ -115,8 +117,6 @@ def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
     page: Page, stack: LocalStack, console: Visitor, root: Path, pictures: Path | None
 ) -> None:
     user_id = new_user_id()
-    with psycopg.connect(stack.database_url, autocommit=True) as database:
-        database.execute(HOUR)
     stored(stack, "msg_2Replay", user_id, REASON)
     expect(page.locator("#rows").get_by_text(user_id)).to_be_visible()
     expect(page.locator('[data-panel="plots"]').get_by_text("events in the last hour")).to_be_visible()
@@ -124,7 +124,7 @@ def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
         assert page.locator(f'[data-panel="{name}"]').inner_text().strip(), name
     if pictures is not None:
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             page.screenshot(path=root / "docs" / "pictures" / f"console-{scheme}.png", animations="disabled")
 
     parked = page.locator('[data-panel="parked"]')
@@ -150,7 +150,7 @@ def test_texts_of_the_database_run_nothing_and_every_page_is_accessible(
     page.get_by_role("button", name="Ask the doctor").click()
     page.locator('[data-panel="doctor"]').get_by_text("database", exact=True).wait_for(state="attached")
     assert violations(page, axe) == []
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 

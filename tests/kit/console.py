@@ -17,7 +17,7 @@ from clerk_supabase_cli.doctor.patient import Named
 from clerk_supabase_cli.operate.queues import Queues
 from tests.kit.polling import eventually
 
-SECONDS: Final = 60
+SECONDS: Final = 90
 
 
 @dataclass

@@ -64,7 +64,7 @@ def compared(age: float | None) -> Database:
     [
         (seen(), "Postgres is true to Clerk"),
         (seen(None), "Reading the database"),
-        (seen(replace(DATABASE, events=DATABASE.events | {"parked": 1})), "One thing is stuck"),
+        (seen(replace(DATABASE, events={**DATABASE.events, "parked": 1})), "One thing is stuck"),
         (seen(DATABASE, replace(RUN, state="stopped"), RUN), "A comparison waits for your decision"),
         (seen(DATABASE, RUN, replace(RUN, state="stopped")), "Postgres is true to Clerk"),
         (seen(DATABASE, replace(RUN, state="stopped", is_dry_run=True), RUN), "Postgres is true to Clerk"),

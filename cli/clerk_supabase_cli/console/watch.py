@@ -35,6 +35,7 @@ _PATIENCE: Final = 5.0
 _TABLES_EVERY: Final = 3.0
 # `status` counts a day of deliveries: on a large database this takes seconds, and the pause grows with it.
 _SHARE_OF_TIME: Final = 30
+_STATUS_AT_LEAST_EVERY: Final = 60.0
 _LEAST_PAUSE: Final = 1.0
 _QUEUES_EVERY: Final = 10.0
 _LOCAL_QUEUES_EVERY: Final = 2.0
@@ -59,6 +60,7 @@ class Watch:
         self._lock = threading.Lock()
         self._seen = Seen()
         self._hour = Hour()
+        self._status_due = 0.0
         self._asked_at: float | None = None
         """The time of the question to the database that has no answer yet."""
         self._threads = [
@@ -119,7 +121,8 @@ class Watch:
         self._hub.append(self._rendering.rows(entries))
         with self._lock:
             is_back, self._seen.outage = self._seen.outage is not None, None
-        if is_back or any(each.what != "event" for each in entries):
+            parked = {each.svix_id for each in self._seen.parked}
+        if is_back or any(each.what != "event" or each.svix_id in parked for each in entries):
             self._tables_due.set()
         if with_minutes or is_back:
             self._publish()
@@ -127,35 +130,42 @@ class Watch:
     def _follow_tables(self) -> None:
         pause = 0.0
         while not self._over.is_set():
-            self._tables_due.wait(pause)
+            is_asked = self._tables_due.wait(pause)
             if not self._hub.wait_until_wanted(_IDLE):
                 pause = 0.0
                 continue
             self._tables_due.clear()
             began = time.monotonic()
-            self._read_tables()
+            self._read_tables(with_status=is_asked or began >= self._status_due)
             self._first_look.set()
-            took = time.monotonic() - began
-            pause = max(_TABLES_EVERY, _SHARE_OF_TIME * took)
-            # Also between looks that new parked events ask for.
-            self._over.wait(max(_LEAST_PAUSE, took))
+            pause = max(_TABLES_EVERY, time.monotonic() - began)
+            # Also between looks that new entries ask for.
+            self._over.wait(_LEAST_PAUSE)
 
-    def _read_tables(self) -> None:
+    def _read_tables(self, *, with_status: bool) -> None:
+        url = self._wanted.database_url
         try:
-            database = read_database(self._wanted.database_url)
-            with open_database(self._wanted.database_url) as connection:
+            with open_database(url) as connection:
                 parked = find(connection, Selection(), limit=PARKED_SHOWN)
                 parked_total = count(connection, Selection())
-            with open_runs(self._wanted.database_url) as runs:
+            with open_runs(url) as runs:
                 newest = runs.list(RUNS_SHOWN)
+            with self._change() as seen:
+                seen.parked, seen.parked_total, seen.runs = parked, parked_total, newest
+            if with_status:
+                self._read_status(url)
         except (Failure, ClerkSupabaseError) as error:
+            self._status_due = 0.0
             with self._change() as seen:
                 seen.database_error = str(error)
-            return
+
+    def _read_status(self, url: str) -> None:
+        began = time.monotonic()
+        database = read_database(url)
+        now = time.monotonic()
+        self._status_due = now + min(_STATUS_AT_LEAST_EVERY, _SHARE_OF_TIME * (now - began))
         with self._change() as seen:
-            seen.database, seen.database_error = database, ""
-            seen.parked, seen.parked_total, seen.runs = parked, parked_total, newest
-            seen.read_at = datetime.now(UTC)
+            seen.database, seen.database_error, seen.read_at = database, "", datetime.now(UTC)
 
     def _follow_queues(self) -> None:
         queues: Queues | None = None
