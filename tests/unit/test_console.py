@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -129,3 +131,12 @@ def test_the_plots_say_the_same_in_words() -> None:
     assert told.words.endswith("95 % within 2 d; the slowest minute: 2 d")
     assert all(bar.y >= 0 and bar.y + bar.height <= plots.HEIGHT + 3 for bar in told.bars)
     assert [mark.word for mark in told.marks] == ["0.1 s", "1 s", "10 s", "1 h", "1 d"]
+
+
+def test_the_web_server_is_loaded_by_the_console_alone_and_not_by_the_help() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner; from clerk_supabase_cli.main import commands; "
+        "assert 'console' in CliRunner().invoke(commands, ['--help']).output; "
+        "sys.exit(', '.join({'starlette', 'jinja2', 'uvicorn'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr == ""

@@ -82,7 +82,7 @@ class Guard:
         """The answer to a request that is not of this page."""
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
         # The name of a foreign page may have been bound to 127.0.0.1.
-        if not is_for_this_machine(request.url.path, headers) or request.headers.get("host") != self._host:
+        if not is_for_this_machine(request.scope["path"], headers) or request.headers.get("host") != self._host:
             return _no(421, f"This page has one address: http://{self._host}")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _no(403, "Another page has sent this request. Copy the address into the address bar.")
@@ -99,7 +99,7 @@ class Guard:
     def _entry(self, request: Request) -> Response | None:
         """The cookie, for the printed address."""
         token = request.query_params.get("token", "")
-        if request.url.path != "/" or not _equal(token, self._keys.entry):
+        if request.scope["path"] != "/" or not _equal(token, self._keys.entry):
             return None
         # The next address has no token: histories and screenshots may show it.
         answer = RedirectResponse(self._keys.folder, 303)

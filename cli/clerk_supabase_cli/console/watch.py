@@ -35,6 +35,7 @@ _PATIENCE: Final = 5.0
 _TABLES_EVERY: Final = 3.0
 # `status` counts a day of deliveries: on a large database this takes seconds, and the pause grows with it.
 _SHARE_OF_TIME: Final = 30
+_SHARE_WHEN_ASKED: Final = 3
 _STATUS_AT_LEAST_EVERY: Final = 60.0
 _LEAST_PAUSE: Final = 1.0
 _QUEUES_EVERY: Final = 10.0
@@ -60,7 +61,7 @@ class Watch:
         self._lock = threading.Lock()
         self._seen = Seen()
         self._hour = Hour()
-        self._status_due = 0.0
+        self._status_at = self._status_took = 0.0
         self._asked_at: float | None = None
         """The time of the question to the database that has no answer yet."""
         self._threads = [
@@ -136,7 +137,7 @@ class Watch:
                 continue
             self._tables_due.clear()
             began = time.monotonic()
-            self._read_tables(with_status=is_asked or began >= self._status_due)
+            self._read_tables(with_status=self._status_is_due(began, is_asked=is_asked))
             self._first_look.set()
             pause = max(_TABLES_EVERY, time.monotonic() - began)
             # Also between looks that new entries ask for.
@@ -155,17 +156,22 @@ class Watch:
             if with_status:
                 self._read_status(url)
         except (Failure, ClerkSupabaseError) as error:
-            self._status_due = 0.0
+            self._status_took = 0.0
             with self._change() as seen:
                 seen.database_error = str(error)
 
     def _read_status(self, url: str) -> None:
         began = time.monotonic()
         database = read_database(url)
-        now = time.monotonic()
-        self._status_due = now + min(_STATUS_AT_LEAST_EVERY, _SHARE_OF_TIME * (now - began))
+        self._status_at = time.monotonic()
+        self._status_took = self._status_at - began
         with self._change() as seen:
             seen.database, seen.database_error, seen.read_at = database, "", datetime.now(UTC)
+
+    def _status_is_due(self, now: float, *, is_asked: bool) -> bool:
+        """Tells whether to count again: sooner after new entries or an action, and never without a pause."""
+        pause = self._status_took * (_SHARE_WHEN_ASKED if is_asked else _SHARE_OF_TIME)
+        return now >= self._status_at + min(pause, _STATUS_AT_LEAST_EVERY)
 
     def _follow_queues(self) -> None:
         queues: Queues | None = None
