@@ -37,7 +37,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/browser .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -88,13 +88,14 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 
 # What stands behind an app on this machine: Clerk's scripts for browsers and PostgREST, 60 MB. The lock file names these
 # packages alone, without the 500 MB that they depend on: the scripts are bundles. npm is the user's own, if there is one.
+# `browser`: a checker of accessibility for the tests in a browser.
 APP := .tools/app/.stamp
-.tools/app/.stamp: requirements/app/package-lock.json requirements/app/package.json \
+.tools/app/.stamp .tools/browser/.stamp: .tools/%/.stamp: requirements/%/package-lock.json requirements/%/package.json \
 		$(if $(shell command -v npm),.tools/python-$(INTERPRETER),.tools/outside/.stamp)
-	@echo "Setting up .tools/app"
-	@mkdir -p .tools/app
-	@cp requirements/app/package.json requirements/app/package-lock.json .tools/app
-	@$(NPM) --loglevel error --prefix .tools/app ci >/dev/null
+	@echo "Setting up .tools/$*"
+	@mkdir -p .tools/$*
+	@cp requirements/$*/package.json requirements/$*/package-lock.json .tools/$*
+	@$(NPM) --loglevel error --prefix .tools/$* ci >/dev/null
 	@touch $@
 
 # The example of an app, for the tests in a browser.
@@ -155,7 +156,7 @@ sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as doc
 	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
 
 # Nor this one: it needs Chromium.
-browser: $(DEV) $(LOCAL_STACK) $(EXAMPLE) ## Test the example of an app in a browser, and a hostile page
+browser: $(DEV) $(LOCAL_STACK) $(EXAMPLE) .tools/browser/.stamp ## Test the example of an app and the console in a browser, and a hostile page
 	@$(WITH_UV) .venv/bin/pytest tests/browser $(ARGS)
 
 simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7, JOBS=2)
@@ -227,7 +228,7 @@ audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
-NPM_PINS := $(patsubst %,%/package-lock.json,requirements/npm requirements/app examples/nextjs)
+NPM_PINS := $(patsubst %,%/package-lock.json,requirements/npm requirements/app requirements/browser examples/nextjs)
 PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit lambda)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.

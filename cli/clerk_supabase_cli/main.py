@@ -31,7 +31,8 @@ _SECTIONS: Final = {
 _ORDER: Final = (
     *("deploy", "setup", "migrate", "doctor", "destroy", "uninstall"),
     *("adopt", "secure", "secure-bucket", "publish", "expose", "types"),
-    *("status", "explain", "parked", "reconcile", "resync", "undo", "retention", "switch-instance", "export", "forget"),
+    *("status", "console", "explain", "parked", "reconcile", "resync", "undo", "retention", "switch-instance"),
+    *("export", "forget"),
     *("demo", "dev", "clerk", "event", "token", "simulate"),
 )
 """The order of use in the help."""

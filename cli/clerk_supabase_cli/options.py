@@ -245,3 +245,34 @@ class ClerkId(click.ParamType[str]):
         if not _CLERK_ID.fullmatch(value):
             self.fail(f"{value!r} is no id of a user (user_...) or an organization (org_...).", param, ctx)
         return str(value)
+
+
+def instance_options(command: Command) -> Command:
+    """Adds the options about the Clerk instance and the Supabase project, by the names of the doctor's `Named`."""
+    for option in (
+        click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine."),
+        click.option(
+            "--frontend-api-url",
+            envvar="CLERK_FRONTEND_API_URL",
+            default="",
+            help="Issuers, separated by commas, instead of the stack's.  [env: CLERK_FRONTEND_API_URL]",
+        ),
+        management_api_option,
+        click.option(
+            "--clerk-api-url",
+            envvar="CLERK_API_URL",
+            default="",
+            callback=with_version,
+            hidden=True,
+            help="Only for tests.",
+        ),
+        supabase_url_option,
+        click.option(
+            "--publishable-key",
+            envvar="CLERK_PUBLISHABLE_KEY",
+            default="",
+            help="pk_live_... or pk_test_..., for a stack without POST /session.  [env: CLERK_PUBLISHABLE_KEY]",
+        ),
+    ):
+        command = option(command)
+    return command

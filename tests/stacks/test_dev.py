@@ -18,6 +18,7 @@ import pytest
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.standin.deliveries import sign
+from tests.kit.console import Visitor
 from tests.kit.polling import eventually
 from tests.stacks.developer import ADA, FREE_PORTS, Developer, clerk_supabase, copied, typing_dev
 
@@ -84,6 +85,17 @@ def test_nothing_of_the_connection_string_that_was_given_is_shown(
     assert "the one that --database-url names" in developer.sees("^database ")
     assert f":{postgres.port}" not in developer.screen.read_text()
     assert postgres.password not in developer.screen.read_text()
+
+
+def test_the_console_beside_the_stack_knows_its_queues_and_only_looks_at_an_existing_database(
+    developer: Developer, postgres: EmbeddedPostgres
+) -> None:
+    address = developer.sees("^console ").split()[-1]
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        page = Visitor(address, client).sees(
+            "clerk-supabase-sync-dev", "dead letters", "compared with Clerk", "read-only"
+        )
+    assert postgres.password not in page
 
 
 def test_a_shell_reads_the_only_key_that_the_emulator_takes(developer: Developer) -> None:

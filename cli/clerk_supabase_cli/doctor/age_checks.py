@@ -15,7 +15,7 @@ from clerk_supabase_cli.printing import how_long
 # A multiple of ReconcileSweepMinutes: a single failed run delays a slice, which is no reason for an alarm.
 _FACTOR: Final = 2
 # Every user is compared by the full run only, once a day by default.
-_OLDEST_USERS_SECONDS: Final = 49 * 3_600
+OLDEST_USERS_SECONDS: Final = 49 * 3_600
 _ADVICE: Final = (
     "clerk-supabase reconcile compares all; clerk-supabase reconcile runs shows the runs that ended early or failed"
 )
@@ -30,7 +30,7 @@ def compared(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         found = read_compared(connection)
     for kind, each in found.items():
-        oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
+        oldest = OLDEST_USERS_SECONDS if kind == "user" else bound
         name = plural(kind)
         if not is_compared(kind):
             yield skipped(f"{name} are never compared: {what_heals(kind)}")

@@ -25,13 +25,23 @@ from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.local.ministack import execute_api_url
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operate.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
+from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
 from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 from clerk_supabase_cli.operate.setup.setup_checks import Instance
-from clerk_supabase_cli.project import certificates
+from clerk_supabase_cli.project import certificates, find_root
 
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
 HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"
 
+_SECRETS: Final[Mapping[str, str]] = {
+    "webhook_secret": "CLERK_WEBHOOK_SIGNING_SECRET",
+    "clerk_secret_key": "CLERK_SECRET_KEY",
+    "worker_url": "SYNC_DATABASE_URL",
+    "session_url": "SESSION_DATABASE_URL",
+    "supabase_key": "SUPABASE_ANON_KEY",
+    "supabase_access_token": ACCESS_TOKEN,
+}
+"""By the fields of `Named`, the variables."""
 _CLERK_SECONDS: Final = 8.0
 _CA_IN_LAMBDA: Final = "/opt/ca/"
 
@@ -65,6 +75,16 @@ class Named:
     supabase_access_token: str = field(default="", repr=False)
     management_api_url: str = MANAGEMENT_API_URL
     canary_seconds: float = 30.0
+
+    @classmethod
+    def with_secrets(cls, **given: Any) -> Named:
+        """The given names, beside the secrets of the environment.
+
+        No option holds a secret, because everybody on this machine can read options.
+        """
+        secrets: dict[str, Any] = {name: os.environ.get(variable, "").strip() for name, variable in _SECRETS.items()}
+        publishable_key = given.pop("publishable_key", "").strip()
+        return cls(root=find_root(), publishable_key=publishable_key, **secrets, **given)
 
 
 class Once(Generic[Value]):

@@ -58,9 +58,9 @@ class RunningStack:
             file.unlink()
             (folder / _SHELL_FILE).unlink(missing_ok=True)
 
-    def _as_shell_variables(self, tools: Path) -> str:
-        # SAM builds the layer with uv, found on the search path.
-        programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables of the commands for this stack."""
         # An app of `dev --app` started in this shell reads these before its own file: in the form of Clerk's packages,
         # and no variable of its pages.
         variables = {
@@ -74,14 +74,17 @@ class RunningStack:
             "CLERK_SUPABASE_WEBHOOK_URL": self.webhook_url,
             "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
         }
-        if self.database_url:
-            variables["DATABASE_URL"] = self.database_url
+        return {**variables, "DATABASE_URL": self.database_url} if self.database_url else variables
+
+    def _as_shell_variables(self, tools: Path) -> str:
+        # SAM builds the layer with uv, found on the search path.
+        programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
         lines = [
             # These variables of another account would win over the key, or be sent with it.
             "unset AWS_PROFILE AWS_SESSION_TOKEN",
             # Last, so that the environment's `python` does not hide the user's own.
             f'export PATH="$PATH":{":".join(shlex.quote(str(folder)) for folder in programs)}',
-            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+            *(f"export {name}={shlex.quote(value)}" for name, value in self.variables.items()),
         ]
         return "\n".join([*lines, ""])
 

@@ -165,7 +165,7 @@ def show(database_url: str, clerk_id: str, console: Terminal) -> None:
     """Prints the timeline. Raises UnknownId and DatabaseFailed."""
     entities, moments = timeline(database_url, clerk_id)
     for entity in entities:
-        console.print(printable(f"{entity.kind} {clerk_id}: {', '.join(_describe(entity))}"), soft_wrap=True)
+        console.print(printable(f"{entity.kind} {clerk_id}: {', '.join(describe(entity))}"), soft_wrap=True)
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
         at = f"{moment.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
@@ -173,7 +173,8 @@ def show(database_url: str, clerk_id: str, console: Terminal) -> None:
         console.print(Text(printable(line.rstrip())), soft_wrap=True)
 
 
-def _describe(entity: Entity) -> Iterator[str]:
+def describe(entity: Entity) -> Iterator[str]:
+    """The state of an object, in a few words each."""
     if entity.observed_at.year < 1971:
         yield "known only from other objects"
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal, LiteralString, get_args
@@ -15,6 +17,7 @@ from clerk_supabase.errors import EventTooLarge, QueueUnavailable
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.printing import printable
 
 State = Literal["parked", "replayed", "settled", "discarded"]
 """parked: waits for a person; replayed: sent again, on its way; settled: was applied after all; discarded: given up."""
@@ -219,6 +222,14 @@ def discard(connection: Connection, events: Sequence[ParkedEvent], by: str) -> i
     """
     seen = [each.svix_id for each in events], [each.last_parked_at for each in events]
     return connection.execute(_DISCARD, [by, *seen]).rowcount
+
+
+def body_as_text(body: bytes) -> str:
+    """A body for people: JSON on several lines, every other text as it is, with escapes for what a terminal obeys."""
+    text = body.decode(errors="backslashreplace")
+    with suppress(ValueError, RecursionError):
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    return "\n".join(map(printable, text.splitlines()))
 
 
 @dataclass(frozen=True, slots=True)

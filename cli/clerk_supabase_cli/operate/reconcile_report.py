@@ -22,6 +22,10 @@ from clerk_supabase_cli.terminal import Terminal, table
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 ON_A_PAGE: Final = 100
+WHEN_STOPPED: Final = (
+    "if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N"
+)
+"""What to do after the brake has stopped a run."""
 _COUNTED: Final = (
     "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
 )  # fmt: skip
@@ -63,7 +67,7 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
         Terminal().print(_groups_table(details.findings))
     print_run(details.run)
     if report.state == "stopped":
-        say("if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N")
+        say(WHEN_STOPPED)
     for line in _ages(report.compared_until):
         say(line)
     say(f"took {how_long(seconds)}")
@@ -147,7 +151,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
             _lines(each.kind, each.entity_id),
             _lines(each.difference, each.cause),
             _lines(", ".join(each.fields or ())),
-            _lines(_done(each)),
+            _lines(what_was_done(each)),
         )
     return found
 
@@ -156,7 +160,8 @@ def _lines(*lines: str) -> Text:
     return Text("\n".join(map(printable, lines)))
 
 
-def _done(finding: Finding) -> str:
+def what_was_done(finding: Finding) -> str:
+    """The repair or delete of a difference and its outcome, in words."""
     if finding.outcome == "nothing":
         return "nothing"
     if finding.outcome.startswith("hidden "):
@@ -175,9 +180,8 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
         column.no_wrap = True
     for run in runs:
         took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
-        compared = _sum(run, "compared")
-        # Not the findings: a back-fill keeps only their number.
-        differed = sum(_sum(run, name) for name in DIFFERENCES)
+        compared = total(run, "compared")
+        differed = differences(run)
         listed.add_row(
             str(run.run_id),
             f"{run.mode}, dry run" if run.is_dry_run else run.mode,
@@ -190,5 +194,12 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
     return listed
 
 
-def _sum(run: RunSummary, name: str) -> int:
+def differences(run: RunSummary) -> int:
+    """The number of objects that differed."""
+    # Not the findings: a back-fill keeps only their number.
+    return sum(total(run, name) for name in DIFFERENCES)
+
+
+def total(run: RunSummary, name: str) -> int:
+    """The number of objects of all kinds that a run counted under this name, such as `compared`."""
     return sum(of_kind.get(name, 0) for of_kind in run.counts.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,17 +14,13 @@ from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_A_STACK, HOW_TO_NAME_THE_DATABASE, Named, Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
-from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
 from clerk_supabase_cli.options import (
     NumberRange,
+    instance_options,
     json_option,
-    management_api_option,
     optional_database_url_option,
-    supabase_url_option,
-    with_version,
 )
 from clerk_supabase_cli.printing import print_json, printable
-from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal
 from clerk_supabase_cli.token_argument import token_of
 
@@ -46,14 +41,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
     help="Deployed stack; region and credentials as for any AWS tool.  [env: CLERK_SUPABASE_STACK]",
 )
 @optional_database_url_option
-@click.option(
-    "--publishable-key",
-    envvar="CLERK_PUBLISHABLE_KEY",
-    default="",
-    help="pk_live_... or pk_test_..., for a stack without POST /session.  [env: CLERK_PUBLISHABLE_KEY]",
-)
 @click.option("--token", default="", help="A session token of Clerk's, to check its claims; `-` reads standard input.")
-@supabase_url_option
 @click.option(
     "--check",
     "names",
@@ -69,32 +57,17 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
     type=NumberRange(0, 300),
     help="Longest time of a test event to the database, in seconds.",
 )
-@click.option(
-    "--clerk-api-url", envvar="CLERK_API_URL", default="", callback=with_version, hidden=True, help="Only for tests."
-)
-@management_api_option
-@click.option(
-    "--frontend-api-url",
-    envvar="CLERK_FRONTEND_API_URL",
-    default="",
-    help="Issuers, separated by commas, instead of the stack's.  [env: CLERK_FRONTEND_API_URL]",
-)
-@click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
+@instance_options
 @json_option
 def doctor_command(
     *,
     stack_name: str,
     database_url: str | None,
-    publishable_key: str,
     token: str,
-    supabase_url: str,
     names: tuple[str, ...],
     wait: float,
-    clerk_api_url: str,
-    management_api_url: str,
-    frontend_api_url: str,
-    ca_file: str,
     as_json: bool,
+    **instance: str,
 ) -> None:
     """Find the faults of a deployment, and print advice for each.
 
@@ -113,36 +86,15 @@ def doctor_command(
       clerk-supabase doctor
       clerk-supabase doctor --stack-name clerk-supabase-sync --check feeds
     """
-    if not (stack_name or database_url or publishable_key):
+    if not (stack_name or database_url or instance["publishable_key"]):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
-    named = Named(
-        root=find_root(),
-        stack_name=stack_name,
-        database_url=database_url or "",
-        webhook_secret=_secret("CLERK_WEBHOOK_SIGNING_SECRET"),
-        clerk_secret_key=_secret("CLERK_SECRET_KEY"),
-        worker_url=_secret("SYNC_DATABASE_URL"),
-        session_url=_secret("SESSION_DATABASE_URL"),
-        ca_file=ca_file,
-        publishable_key=publishable_key.strip(),
-        frontend_api_url=frontend_api_url,
-        clerk_api_url=clerk_api_url,
-        token=token_of(token),
-        supabase_url=supabase_url,
-        supabase_key=_secret("SUPABASE_ANON_KEY"),
-        supabase_access_token=_secret(ACCESS_TOKEN),
-        management_api_url=management_api_url,
-        canary_seconds=wait,
+    named = Named.with_secrets(
+        stack_name=stack_name, database_url=database_url or "", token=token_of(token), canary_seconds=wait, **instance
     )
     results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])
     verdict = _print_json(list(results)) if as_json else _print(results, Terminal())
     if verdict is Verdict.FAIL:
         sys.exit(1)
-
-
-def _secret(variable: str) -> str:
-    """The value of a variable; there is no option, because everybody on this machine can read options."""
-    return os.environ.get(variable, "").strip()
 
 
 def _print_json(results: Sequence[Result]) -> Verdict:

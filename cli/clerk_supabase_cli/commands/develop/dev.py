@@ -17,6 +17,7 @@ from clerk_supabase.errors import Retryable
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.app.app import VARIABLES_FILE, check_app, served_app
+from clerk_supabase_cli.local.console import console_beside
 from clerk_supabase_cli.local.processes import LocalStackError, is_taken, last_lines
 from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.local.running import RunningStack
@@ -172,7 +173,10 @@ def dev_command(
         running = _described(stack, is_embedded=roles is None)
         running.save(root)
         try:
-            _introduce(stack, running, roles)
+            shown = {**running.variables, "DATABASE_URL": database_url or stack.database_url}
+            # In a database of the developer's, the page only looks: others may work there.
+            console = undo.enter_context(console_beside(shown, stack.logs, can_write=roles is None))
+            _introduce(stack, running, roles, console)
             if app is not None:
                 variables = undo.enter_context(served_app(app, stack, root, port=supabase_port))
                 say(f"\nSupabase's API  {variables['NEXT_PUBLIC_SUPABASE_URL']}\nthe app         npm run dev in {app}")
@@ -246,7 +250,7 @@ def _described(stack: LocalStack, *, is_embedded: bool) -> RunningStack:
     )
 
 
-def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None) -> None:
+def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None, console: str) -> None:
     # The connection string of the developer's own database is not printed.
     database = "the one that --database-url names" if roles else running.database_url
     if roles:
@@ -264,6 +268,7 @@ Clerk's API      {running.clerk_api_url}, a stand-in; tokens of {running.fronten
   publishable    {running.clerk_publishable_key}
   in it          {_population(stack)}
 logs             {running.logs}
+console          {console or "did not start: see console.log in the folder of the logs"}
 
 In another terminal, in this folder:
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from clerk_supabase_cli.operate.parked import (
     ParkedEvent,
     Selection,
     State,
+    body_as_text,
     check_discardable,
     check_replayable,
     count,
@@ -134,7 +134,7 @@ def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
         return
     for name, value in _fields(event):
         say(f"{name:<14} {printable(value)}")
-    say(f"\n{_body_as_text(body)}" if body is not None else "\nThe body was deleted.")
+    say(f"\n{body_as_text(body)}" if body is not None else "\nThe body was deleted.")
 
 
 @parked_command.command("replay")
@@ -325,10 +325,3 @@ def _body_as_json(body: bytes | None) -> dict[str, str | None]:
         return {"body": None if body is None else body.decode(), "body_base64": None}
     except UnicodeDecodeError:
         return {"body": None, "body_base64": base64.b64encode(body or b"").decode()}
-
-
-def _body_as_text(body: bytes) -> str:
-    text = body.decode(errors="backslashreplace")
-    with suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return "\n".join(map(printable, text.splitlines()))

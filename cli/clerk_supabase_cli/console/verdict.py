@@ -1,0 +1,122 @@
+"""The answer to the first question: is Postgres true to Clerk?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from clerk_supabase.reconcile.records import RunSummary
+from clerk_supabase_cli.console.seen import Seen
+from clerk_supabase_cli.doctor.age_checks import OLDEST_USERS_SECONDS
+from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
+from clerk_supabase_cli.operate.status import Compared, Database
+from clerk_supabase_cli.printing import counted, how_long, in_utc
+
+Mood = Literal["good", "look", "bad", "unknown"]
+
+MOODS: Final = {"good": "All is well", "look": "Please look", "bad": "Unavailable", "unknown": "Not known yet"}
+"""The word beside each colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sentence, and the facts behind it."""
+
+    mood: Mood
+    words: str
+    facts: tuple[str, ...] = ()
+
+
+def verdict(seen: Seen) -> Verdict:
+    """The most important fact decides."""
+    if seen.outage:
+        since = in_utc(seen.outage.since)
+        return Verdict("bad", f"The database is unavailable since {since} UTC", tuple(_about_outage(seen)))
+    database = seen.database
+    if seen.database_error:
+        return Verdict("bad", "The tables cannot be read", (seen.database_error,))
+    if database is None:
+        return Verdict("unknown", "Reading the database")
+    if stopped := stopped_run(seen):
+        return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))
+    if problems := seen.status.problems:
+        words = "One thing is stuck" if len(problems) == 1 else f"{len(problems)} things are stuck"
+        return Verdict("look", words, (*problems[:3], *_about_truth(seen)))
+    if never := [kind for kind, each in _in_use(database) if each.compared_until is None]:
+        words = "Postgres was never compared with Clerk as a whole"
+        return Verdict("look", words, (f"never compared: {', '.join(f'{kind}s' for kind in never)}", _COMPARE))
+    if (age := _age(database)) is not None and age > OLDEST_USERS_SECONDS:
+        return Verdict("look", "Postgres was not compared with Clerk lately", (*_about_truth(seen), _COMPARE))
+    if _left_open(seen):
+        return Verdict("look", "The last comparison left differences", (*_about_truth(seen),))
+    return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
+
+
+_COMPARE: Final = "to compare everything: clerk-supabase reconcile"
+
+
+def stopped_run(seen: Seen) -> RunSummary | None:
+    """The run that the brake has stopped, unless a later run has ended otherwise."""
+    ended = [run for run in seen.runs if run.state != "running" and not run.is_dry_run]
+    return ended[0] if ended and ended[0].state == "stopped" else None
+
+
+def last_complete(seen: Seen) -> RunSummary | None:
+    """The newest comparison that compared every kind, and was allowed to repair."""
+    return next((run for run in seen.runs if run.state == "complete" and not run.is_dry_run), None)
+
+
+def repaired(run: RunSummary) -> int:
+    """The number of differences that a run has repaired, or given to the queue."""
+    return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
+
+
+def _left_open(seen: Seen) -> bool:
+    """Tells whether the newest comparison, which ended after the last complete one, did not end well."""
+    ended = [run for run in seen.runs if run.state != "running" and not run.is_dry_run]
+    return bool(ended) and ended[0].state in ("incomplete", "failed")
+
+
+def _about_outage(seen: Seen) -> Iterator[str]:
+    if seen.outage:
+        yield seen.outage.reason
+    if seen.queues and "sync" in seen.queues:
+        yield f"{counted(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
+    if seen.read_at:
+        yield f"the rest of this page is of {in_utc(seen.read_at)} UTC"
+
+
+def _about_brake(run: RunSummary) -> Iterator[str]:
+    yield f"run {run.run_id}: {run.reason or run.state}"
+    yield WHEN_STOPPED
+
+
+def _about_truth(seen: Seen) -> Iterator[str]:
+    if seen.database and (age := _age(seen.database)) is not None:
+        yield f"every row was compared with Clerk within the last {how_long(max(1.0, age))}"
+    if run := last_complete(seen):
+        found = differences(run)
+        said = (
+            f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
+        )
+        yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
+    newest = seen.runs[0] if seen.runs else None
+    if newest and newest.state in ("incomplete", "failed"):
+        yield f"run {newest.run_id} is {newest.state}: {newest.reason or 'without a reason'}"
+
+
+def _ago(run: RunSummary) -> str:
+    ended = run.finished_at or run.started_at
+    return f"{how_long(max(1.0, (datetime.now(UTC) - ended).total_seconds()))} ago"
+
+
+def _in_use(database: Database) -> list[tuple[str, Compared]]:
+    return [(kind, each) for kind, each in database.compared.items() if not each.is_switched_off]
+
+
+def _age(database: Database) -> float | None:
+    """The age of the oldest comparison of any kind; None if a kind was never compared as a whole."""
+    ages = [each.age_seconds for _, each in _in_use(database)]
+    return None if not ages or None in ages else max(each for each in ages if each is not None)

@@ -1,0 +1,75 @@
+"""The page of `clerk-supabase console`, and a browser without scripts that opens it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from clerk_supabase_cli.console.server import Console
+from clerk_supabase_cli.console.wanted import Wanted
+from clerk_supabase_cli.doctor.patient import Named
+from clerk_supabase_cli.operate.queues import Queues
+from tests.kit.polling import eventually
+
+SECONDS: Final = 90
+
+
+@dataclass
+class Visitor:
+    """A browser that has opened the printed address."""
+
+    address: str
+    client: httpx.Client
+    page: str = field(init=False)
+    """The address of the page, without the token."""
+
+    def __post_init__(self) -> None:
+        self.page = str(self.client.get(self.address, follow_redirects=True).url)
+
+    @property
+    def origin(self) -> str:
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def get(self, path: str = "", **headers: str) -> httpx.Response:
+        """Follows a link of the page."""
+        return self.client.get(self.page + path, headers=headers)
+
+    def sees(self, *words: str) -> str:
+        """Waits until the page shows all words; returns the page."""
+        page = ""
+
+        def missing() -> list[str]:
+            nonlocal page
+            page = self.get().text
+            return [each for each in words if each not in page]
+
+        eventually(missing, lambda those: not those, seconds=SECONDS)
+        return page
+
+    def sends(self, action: str, **fields: str) -> httpx.Response:
+        """Sends a form of the page."""
+        token = re.findall(r'name="token" value="([^"]+)"', self.get().text)[0]
+        data = {"token": token, **fields}
+        return self.client.post(self.page + action, data=data, headers={"origin": self.origin})
+
+    def hears(self, words: str) -> str:
+        """Waits until the stream of the page brings a message with these words; returns its line."""
+        version = re.findall(r'data-version="(\d+)"', self.get().text)[0]
+        with self.client.stream("GET", f"{self.page}stream?after={version}") as stream:
+            return next(line for line in stream.iter_lines() if words in line)
+
+
+@contextmanager
+def opened(database_url: str, queues: Queues | None = None, *, can_write: bool = True) -> Iterator[Visitor]:
+    """Serves the page, and opens it."""
+    named = Named.with_secrets(database_url=database_url)
+    console = Console(Wanted(named, lambda: queues, queues is not None, 0, can_write))
+    with console.served() as address, httpx.Client(trust_env=False, timeout=SECONDS) as client:
+        yield Visitor(address, client)

@@ -1,0 +1,142 @@
+"""The parts of `clerk-supabase console` without a database: the verdict, the shared page, the picture of the lag."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clerk_supabase.reconcile.records import RunSummary
+from clerk_supabase_cli.console import plots
+from clerk_supabase_cli.console.hub import LISTED, Hub
+from clerk_supabase_cli.console.minutes import SHOWN, Minute
+from clerk_supabase_cli.console.seen import Seen
+from clerk_supabase_cli.console.verdict import verdict
+from clerk_supabase_cli.operate.status import Compared, Database, LeftOut
+
+NOW = datetime.now(UTC)
+HOUR = 3600.0
+DATABASE = Database(
+    events=dict.fromkeys(("parked", "replayed", "settled", "discarded"), 0),
+    overdue=0,
+    reasons=[],
+    last_delivery=NOW,
+    recent={},
+    left_out=LeftOut(0, None),
+    not_purged=[],
+    unfed=[],
+    compared={"user": Compared(NOW, NOW, False, HOUR), "domain": Compared(None, None, True, None)},
+    differing_objects=0,
+)
+RUN = RunSummary(
+    run_id=7,
+    mode="full",
+    is_dry_run=False,
+    versions_only=False,
+    allow_deletes=None,
+    state="complete",
+    reason=None,
+    as_of=0,
+    started_at=NOW,
+    finished_at=NOW,
+    invocations=1,
+    calls=1,
+    expected={},
+    counts={"user": {"compared": 9, "missing": 2, "stale": 1, "repaired": 3}},
+    newest_change=None,
+    newest_delivery=None,
+    is_silent=None,
+)
+
+
+def seen(database: Database | None = DATABASE, *runs: RunSummary) -> Seen:
+    return Seen(database=database, runs=runs or (RUN,), read_at=NOW)
+
+
+def compared(age: float | None) -> Database:
+    return replace(DATABASE, compared={"user": Compared(NOW, NOW if age else None, False, age)})
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (seen(), "Postgres is true to Clerk"),
+        (seen(None), "Reading the database"),
+        (seen(replace(DATABASE, events={**DATABASE.events, "parked": 1})), "One thing is stuck"),
+        (seen(DATABASE, replace(RUN, state="stopped"), RUN), "A comparison waits for your decision"),
+        (seen(DATABASE, RUN, replace(RUN, state="stopped")), "Postgres is true to Clerk"),
+        (seen(DATABASE, replace(RUN, state="stopped", is_dry_run=True), RUN), "Postgres is true to Clerk"),
+        (seen(DATABASE, replace(RUN, state="incomplete"), RUN), "The last comparison left differences"),
+        (seen(compared(None)), "Postgres was never compared with Clerk as a whole"),
+        (seen(compared(50 * HOUR)), "Postgres was not compared with Clerk lately"),
+    ],
+)
+def test_the_most_important_fact_is_the_headline(state: Seen, words: str) -> None:
+    assert verdict(state).words == words
+    assert (verdict(state).mood == "good") == ("true to Clerk" in words)
+
+
+def test_an_outage_keeps_its_beginning_and_what_was_known_before() -> None:
+    state = seen()
+    state.begin_outage("connection refused")
+    began = state.outage.since if state.outage else None
+    state.begin_outage("starting up")
+    assert state.outage is not None
+    assert state.outage.since == began
+    told = verdict(state)
+    assert (told.mood, told.words) == ("bad", f"The database is unavailable since {began:%Y-%m-%d %H:%M:%S} UTC")
+    assert "starting up" in told.facts
+
+
+def test_a_viewer_gets_what_is_newer_and_no_list_grows() -> None:
+    hub = Hub()
+    hub.publish({"way": "one", "runs": "none"})
+    for number in range(10_000):
+        hub.append([f"<tr>{number}</tr>"])
+    version, panels, rows = hub.everything()
+    assert (len(rows), rows[0], panels) == (LISTED, "<tr>9999</tr>", {"way": "one", "runs": "none"})
+
+    hub.publish({"way": "one", "runs": "one"})
+    [message] = hub.after(version)
+    assert (message.name, message.content) == ("panel", {"name": "runs", "html": "one"})
+    assert len(hub.after(0)) == 3
+    assert hub.after(message.version) == []
+    # Nothing is newer, and nobody is left behind in the list of viewers.
+    asyncio.run(hub.wait(message.version, 0.001))
+    assert not hub._viewers
+
+
+def test_the_looks_stop_some_time_after_the_last_viewer() -> None:
+    now = 0.0
+    hub = Hub(clock=lambda: now)
+    assert not hub.wait_until_wanted(0)
+    hub.touch()
+    assert hub.wait_until_wanted(0)
+    now = 60.0
+    assert not hub.wait_until_wanted(0)
+
+
+def test_the_plots_say_the_same_in_words() -> None:
+    minutes = [Minute(NOW + timedelta(minutes=each), 0, None, None) for each in range(SHOWN)]
+    assert plots.volume(minutes).words == plots.lag(minutes).words == "no event in the last hour"
+    minutes[3] = Minute(NOW, 40, 0.5, 2.0)
+    # A replay after two days does not make all other bars invisible.
+    minutes[-1] = Minute(NOW, 2, 0.4, 172_800.0)
+    assert plots.volume(minutes).words.startswith("42 events in the last hour; most, 40, at ")
+    told = plots.lag(minutes)
+    assert told.words.endswith("95 % within 2 d; the slowest minute: 2 d")
+    assert all(bar.y >= 0 and bar.y + bar.height <= plots.HEIGHT + 3 for bar in told.bars)
+    assert [mark.word for mark in told.marks] == ["0.1 s", "1 s", "10 s", "1 h", "1 d"]
+
+
+def test_the_web_server_is_loaded_by_the_console_alone_and_not_by_the_help() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner; from clerk_supabase_cli.main import commands; "
+        "assert 'console' in CliRunner().invoke(commands, ['--help']).output; "
+        "sys.exit(', '.join({'starlette', 'jinja2', 'uvicorn'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr == ""
