@@ -91,5 +91,5 @@ def main() -> None:
         say(f"clerk-supabase: {printable(str(error))}", err=True)
         sys.exit(1)
     except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat foreign text
-        say(traceback.format_exc(), err=True)
+        say(traceback.format_exc(), err=True, as_it_is=True)
         sys.exit(1)

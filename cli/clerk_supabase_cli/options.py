@@ -16,6 +16,7 @@ import click
 from clerk_supabase.clerk.http import BASE_URL
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.database import DATABASE_URL
+from clerk_supabase_cli.operate.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 
@@ -94,6 +95,7 @@ management_api_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+wide_option = click.option("--wide", is_flag=True, help="Print each row on one line, also if the terminal is narrower.")
 
 
 def queue_options(command: Command) -> Command:
@@ -131,6 +133,11 @@ def named_queues(
     if stack_name and len(urls) < len(OUTPUTS):
         urls = {**Queues.of_stack(stack_name).urls, **urls}
     return Queues(urls) if urls else None
+
+
+def logs_of(stack_name: str | None) -> FunctionLogs | None:
+    """The logs of the functions of a stack; None without a stack."""
+    return FunctionLogs(stack_name) if stack_name else None
 
 
 class UserId(click.ParamType[str]):

@@ -39,6 +39,10 @@ class DatabaseFailed(Failure):
     """Postgres cannot be reached, is not set up, or refused a statement."""
 
 
+class DatabaseUnreachable(DatabaseFailed):
+    """No connection to Postgres could be opened or kept."""
+
+
 class _Cursor(psycopg.Cursor[Row]):
     """Runs each statement in a transaction with the search path of OwnersConnection."""
 
@@ -109,9 +113,9 @@ def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Con
     raise _not_reached(reason)
 
 
-def _not_reached(reason: Exception) -> DatabaseFailed:
+def _not_reached(reason: Exception) -> DatabaseUnreachable:
     words = "; ".join(filter(None, [str(reason), advice(str(reason))]))
-    return DatabaseFailed(f"the database cannot be reached: {words}")
+    return DatabaseUnreachable(f"the database cannot be reached: {words}")
 
 
 def _what_to_do(error: psycopg.Error) -> str:

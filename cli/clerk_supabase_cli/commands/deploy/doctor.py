@@ -26,16 +26,17 @@ from clerk_supabase_cli.options import (
 )
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import ASIDE, BAD, DOUBTFUL, GOOD, STRONG, Terminal
 from clerk_supabase_cli.token_argument import token_of
 
 _STYLES: Final = {
-    Verdict.OK: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.SKIPPED: "dim",
+    Verdict.OK: GOOD,
+    Verdict.WARN: DOUBTFUL,
+    Verdict.FAIL: BAD,
+    Verdict.SKIPPED: ASIDE,
 }
 _WIDTH: Final = max(len(check.name) for check in CHECKS)
+_INDENT: Final = 8 + _WIDTH + 2
 
 
 @click.command("doctor")
@@ -160,13 +161,12 @@ def _print(results: Iterable[Result], console: Terminal) -> Verdict:
         for finding in result.findings:
             style = _STYLES[finding.verdict]
             line = Text(f"{finding.verdict:<8}", style=style) + Text(f"{name:<{_WIDTH}}  {printable(finding.words)}")
-            console.print(line, soft_wrap=True)
+            console.say(line, indent=_INDENT)
             if finding.todo:
-                console.print(
-                    Text(f"{'':<8}{'':<{_WIDTH}}  -> {printable(finding.todo)}", style="bold"), soft_wrap=True
-                )
+                console.say(f"{'':<{_INDENT}}-> {finding.todo}", STRONG, indent=_INDENT + 3)
             name = ""
     counts = Counter(verdicts)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(Verdict) if counts[verdict])
-    console.print(Text(f"\n{summary}", style=_STYLES[worst(verdicts)]))
+    console.say("")
+    console.say(summary, _STYLES[worst(verdicts)])
     return worst(verdicts)

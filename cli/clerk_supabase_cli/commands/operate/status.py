@@ -7,8 +7,16 @@ import sys
 import click
 
 from clerk_supabase_cli.operate import status
+from clerk_supabase_cli.operate.monitor.report import report
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES
-from clerk_supabase_cli.options import json_option, named_queues, optional_database_url_option, queue_options
+from clerk_supabase_cli.options import (
+    json_option,
+    logs_of,
+    named_queues,
+    optional_database_url_option,
+    queue_options,
+    wide_option,
+)
 from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.terminal import Terminal
 
@@ -16,8 +24,9 @@ from clerk_supabase_cli.terminal import Terminal
 @click.command("status")
 @optional_database_url_option
 @queue_options
+@wide_option
 @json_option
-def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
+def status_command(database_url: str | None, *, wide: bool, as_json: bool, **queues: str | None) -> None:
     """Print waiting and parked events, and the ages of comparisons. The lag of events is printed, too.
 
     Reads the named parts: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is stuck, or
@@ -30,10 +39,10 @@ def status_command(database_url: str | None, as_json: bool, **queues: str | None
     """
     if not database_url and not any(queues.values()):
         raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")
-    looked = status.look(database_url, lambda: named_queues(**queues))
+    looked = status.look(database_url, lambda: named_queues(**queues), logs_of(queues["stack_name"]))
     if as_json:
         print_json(looked.as_json())
     else:
-        status.show(looked, Terminal())
+        Terminal(wide=wide).show(*report(looked))
     if looked.problems:
         sys.exit(1)
