@@ -61,7 +61,9 @@ class Terminal(Console):
 
     def show(self, *parts: Listing | Text) -> None:
         """Prints lists and lines."""
-        for each in parts:
+        for number, each in enumerate(parts):
+            if number and isinstance(each, Listing):
+                self.say("")
             self._print(each.lines(self.columns) if isinstance(each, Listing) else folded(each, self.columns, 2))
 
     def _print(self, lines: Iterable[Text]) -> None:

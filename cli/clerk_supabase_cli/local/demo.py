@@ -118,27 +118,8 @@ class Demo:
         progress.advance(task)
 
     def _print(self, outcomes: Counter[str], before: Difference, difference: Difference) -> None:
-        traffic = self._traffic
-        listed = Listing(f"Clerk and Postgres, seed {self._seed}", "count", numbers={"count"})
-        rows = {
-            "webhooks sent": len(traffic.arrivals),
-            "applied (created, updated, unchanged)": outcomes["created"] + outcomes["updated"] + outcomes["unchanged"],
-            "duplicates": len(traffic.arrivals) - outcomes.total(),
-            "stale (a newer version was there)": outcomes["stale"],
-            "deleted": outcomes["deleted"],
-            "of users deleted before": outcomes["deleted_before"],
-            "lost for good": traffic.lost,
-            "before reconcile: users missing in Postgres": before.missing,
-            "before reconcile: users with an old state": before.different,
-            "before reconcile: users deleted in Clerk": before.extra,
-            "rows in Postgres after reconcile": difference.found,
-            "users in Clerk": len(traffic.users),
-        }
-        for name, count in rows.items():
-            listed.add_row(name, f"{count:,}")
-        style = GOOD if difference.total == 0 else BAD
-        listed.add_row(Text("difference", style), Text(f"{difference.total:,}", style))
-        self._console.show(listed)
+        numbers = {"sent": len(self._traffic.arrivals), "lost": self._traffic.lost, "users": len(self._traffic.users)}
+        self._console.show(result_list(self._seed, outcomes, before, difference, **numbers))
         if difference.total:
             self._console.say(
                 f"missing {difference.missing}, extra {difference.extra}, different {difference.different};"
@@ -146,6 +127,32 @@ class Demo:
             )
         else:
             self._console.say("next: `make dev` keeps the stack running and shows each event as it happens")
+
+
+def result_list(
+    seed: int, outcomes: Counter[str], before: Difference, after: Difference, *, sent: int, lost: int, users: int
+) -> Listing:
+    """The result of a demo. *before*, *after*: the differences around the comparison."""
+    listed = Listing(f"Clerk and Postgres, seed {seed}", "count", numbers={"count"})
+    rows = {
+        "webhooks sent": sent,
+        "applied (created, updated, unchanged)": outcomes["created"] + outcomes["updated"] + outcomes["unchanged"],
+        "duplicates": sent - outcomes.total(),
+        "stale (a newer version was there)": outcomes["stale"],
+        "deleted": outcomes["deleted"],
+        "of users deleted before": outcomes["deleted_before"],
+        "lost for good": lost,
+        "before reconcile: users missing in Postgres": before.missing,
+        "before reconcile: users with an old state": before.different,
+        "before reconcile: users deleted in Clerk": before.extra,
+        "rows in Postgres after reconcile": after.found,
+        "users in Clerk": users,
+    }
+    for name, count in rows.items():
+        listed.add_row(name, f"{count:,}")
+    style = GOOD if after.total == 0 else BAD
+    listed.add_row(Text("difference", style), Text(f"{after.total:,}", style))
+    return listed
 
 
 class _Steps:

@@ -75,7 +75,7 @@ class Stream:
             return
         applied = self._applied([message for _, message in new])
         for function, message in new:
-            for line in _lines(self._names[function], message, applied):
+            for line in stream_lines(self._names[function], message, applied):
                 self._console.say(line, indent=INDENT)
 
     def _unseen(self, function: str) -> Iterator[str]:
@@ -127,7 +127,8 @@ def _record(message: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "message" in record else None
 
 
-def _lines(function: str, message: str, applied: Mapping[str, Applied]) -> Iterator[Text]:
+def stream_lines(function: str, message: str, applied: Mapping[str, Applied]) -> Iterator[Text]:
+    """Yields the lines for a message of a function's log. *applied*: by svix id."""
     record = _record(message)
     if record is None:
         for each in message.splitlines():

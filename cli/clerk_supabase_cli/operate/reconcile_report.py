@@ -58,16 +58,16 @@ def print_report(
         print_json({"report": report, "findings": details.findings})
         return
     if report.state == "busy":
-        say(printable(f"{report.reason}: two runs exclude each other"))
+        console.say(f"{report.reason}: two runs exclude each other")
         return
     if details.findings:
         console.show(_groups_list(details.findings))
     print_run(details.run, console)
     if report.state == "stopped":
-        say("if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N")
+        console.say("if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N")
     for line in _ages(report.compared_until):
-        say(line)
-    say(f"took {how_long(seconds)}")
+        console.say(line)
+    console.say(f"took {how_long(seconds)}")
 
 
 def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
@@ -86,13 +86,13 @@ def print_run(run: RunSummary, console: Terminal) -> None:
         console.show(numbers)
     how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
     what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
-    say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    console.say(f"{what}{f'; {run.reason}' if run.reason else ''}")
     since = f"started {in_utc(run.started_at)} UTC"
     until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
     again = f", {run.invocations} invocations" if run.invocations > 1 else ""
-    say(f"{since}{until}{again}, {run.calls} requests to Clerk")
+    console.say(f"{since}{until}{again}, {run.calls} requests to Clerk")
     if run.undone_at:
-        say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
+        console.say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
 
 
 def print_resync(object_id: str, report: Report) -> None:

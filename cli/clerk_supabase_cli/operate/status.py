@@ -10,7 +10,13 @@ from typing import Final, LiteralString
 import psycopg
 
 from clerk_supabase.errors import SetUpWrong
-from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, DatabaseUnreachable, open_database
+from clerk_supabase_cli.operate.database import (
+    NOT_REACHED,
+    Connection,
+    DatabaseFailed,
+    DatabaseUnreachable,
+    open_database,
+)
 from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
@@ -326,7 +332,7 @@ def outage_problems(status: Status) -> Iterator[str]:
     waiting = "" if status.waiting is None else f"; {counted(status.waiting)} {_wait(status.waiting)}"
     since = f" since {in_utc(status.outage.since)} UTC" if status.outage else ""
     if status.is_unreachable:
-        yield f"the database is unavailable{since}{waiting}; {status.failed['database']}"
+        yield f"the database is unavailable{since}{waiting}; {status.failed['database'].removeprefix(NOT_REACHED)}"
     elif status.outage and status.waiting and not _is_over(status.outage, status.database):
         reason = f"{status.outage.reason}; SQS delivers again within minutes"
         yield f"the database is unavailable to the functions{since}{waiting}; {reason}"

@@ -77,7 +77,7 @@ def compare_command(
     if as_json:
         print_json({"equal": is_equal, "tables": found})
     else:
-        _print(found, Terminal(wide=wide), is_listed=bool(show))
+        print_comparisons(found, Terminal(wide=wide), is_listed=bool(show))
         for name in show:
             if not any(name in each.samples for each in found):
                 say(printable(f"--show {name}: there is no such row"))
@@ -85,16 +85,17 @@ def compare_command(
         sys.exit(DIFFERS)
 
 
-def _print(found: Sequence[Comparison], console: Terminal, *, is_listed: bool) -> None:
+def print_comparisons(found: Sequence[Comparison], console: Terminal, *, is_listed: bool) -> None:
+    """Prints the differences of each table."""
     for each in found:
         heading = (
             f"{each.table} and the mirror's {each.name}: {counted(each.rows, 'row')}, {counted(each.objects, 'object')}"
         )
-        say(printable(f"{heading}; {'equal' if each.is_equal else 'different'}"))
+        console.say(f"{heading}; {'equal' if each.is_equal else 'different'}")
         if each.unlinked:
-            say(f"  {counted(each.unlinked, 'row')} without an id of Clerk's; see: clerk-supabase adopt link")
+            console.say(f"  {counted(each.unlinked, 'row')} without an id of Clerk's; see: clerk-supabase adopt link")
         if each.kept:
-            say(f"  kept, as on_delete says: {counted(each.kept, 'row')} of deleted objects")
+            console.say(f"  kept, as on_delete says: {counted(each.kept, 'row')} of deleted objects")
         faults = {_MEANINGS[name]: (name, getattr(each, name)) for name in ROWS}
         faults |= {f"rows that differ in {column}": (column, number) for column, number in each.columns.items()}
         shown = Listing("difference", "rows", *([] if is_listed else ["for example"]), numbers={"rows"})
@@ -105,15 +106,15 @@ def _print(found: Sequence[Comparison], console: Terminal, *, is_listed: bool) -
         if shown:
             console.show(shown)
         if is_listed:
-            _print_lists(each)
+            _print_lists(each, console)
 
 
-def _print_lists(compared: Comparison) -> None:
+def _print_lists(compared: Comparison, console: Terminal) -> None:
     """Prints the rows that `--show` asks for, a line each."""
     for name, samples in compared.samples.items():
-        say(printable(f"  {name}:"))
+        console.say(f"  {name}:")
         for sample in samples:
-            say(printable(f"    {_example(sample)}"))
+            console.say(f"    {_example(sample)}")
 
 
 def _examples(samples: Sequence[Sample]) -> str:

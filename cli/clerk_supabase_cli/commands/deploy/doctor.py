@@ -136,7 +136,7 @@ def doctor_command(
         canary_seconds=wait,
     )
     results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])
-    verdict = _print_json(list(results)) if as_json else _print(results, Terminal())
+    verdict = _print_json(list(results)) if as_json else print_results(results, Terminal())
     if verdict is Verdict.FAIL:
         sys.exit(1)
 
@@ -152,7 +152,7 @@ def _print_json(results: Sequence[Result]) -> Verdict:
     return verdict
 
 
-def _print(results: Iterable[Result], console: Terminal) -> Verdict:
+def print_results(results: Iterable[Result], console: Terminal) -> Verdict:
     """Prints each verdict as soon as the check has ended; returns the worst verdict."""
     verdicts: list[Verdict] = []
     for result in results:
