@@ -233,10 +233,17 @@ class Status:
         }
 
 
-def look(database_url: str | None, queues: Callable[[], Queues | None], logs: FunctionLogs | None = None) -> Status:
+def look(
+    database_url: str | None,
+    queues: Callable[[], Queues | None],
+    logs: FunctionLogs | None = None,
+    *,
+    compares_objects: bool = True,
+) -> Status:
     """Reads the named parts; an error of the database does not hide the queues, nor the other way round.
 
-    *logs*: the logs of the stack, which say since when the functions cannot use the database.
+    *logs*: the logs of the stack, which say since when the functions cannot use the database. *compares_objects*: also
+    compare the objects of the database with the migrations, which takes longer than the rest.
     """
     not_looked_at: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -244,7 +251,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None], logs: Fu
     is_unreachable = False
     if database_url:
         try:
-            database = read_database(database_url)
+            database = read_database(database_url, compares_objects=compares_objects)
         except (DatabaseFailed, SetUpWrong) as error:
             failed["database"] = str(error)
             is_unreachable = isinstance(error, DatabaseUnreachable)
@@ -266,7 +273,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None], logs: Fu
     return Status(database, depths, not_looked_at, failed, is_unreachable=is_unreachable, outage=outage)
 
 
-def read_database(url: str) -> Database:
+def read_database(url: str, *, compares_objects: bool = True) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
         try:
@@ -274,7 +281,7 @@ def read_database(url: str) -> Database:
             if not has_kinds:
                 # Without these rows every event fails, and nothing would look stuck.
                 raise DatabaseFailed(why_incomplete(connection, find_root()))
-            return _read(connection, _differing_objects(connection))
+            return _read(connection, _differing_objects(connection) if compares_objects else None)
         except _NOT_MIGRATED as error:
             # `migrate` may be unable to go on, so its name alone would be no advice.
             raise DatabaseFailed(why_incomplete(connection, find_root())) from error

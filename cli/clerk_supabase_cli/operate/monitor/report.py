@@ -15,14 +15,20 @@ from clerk_supabase_cli.terminal import BAD, GOOD, Listing
 NOTHING: Final = "nothing is stuck"
 
 
-def report(status: Status) -> Iterator[Listing | Text]:
-    """Yields lists and lines: what to do comes last, next to the prompt."""
+def report(status: Status, *, with_verdict: bool = True) -> Iterator[Listing | Text]:
+    """Yields lists and lines. The verdict comes last, next to the prompt; without *with_verdict*, it is left out."""
     if status.queues is not None:
         yield _queue_list(status.queues)
     if status.database is not None:
         yield from _of_database(status.database)
     for what, reason in status.not_looked_at.items():
         yield Text(printable(f"{what}: not looked at; {reason}"))
+    if with_verdict:
+        yield from verdict(status)
+
+
+def verdict(status: Status) -> Iterator[Text]:
+    """Yields a line for each problem, or one that says that there is none."""
     for problem in status.problems:
         yield Text(printable(f"stuck: {problem}"), BAD)
     if not status.problems:
