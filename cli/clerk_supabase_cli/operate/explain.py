@@ -169,9 +169,7 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
         moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
     if not entities and not moments:
-        raise UnknownId(
-            f"nothing about {clerk_id} is in the database; is it of this Clerk instance, and spelled right?"
-        )
+        raise UnknownId(f"the database has nothing about {clerk_id}; is it of this Clerk instance, and spelled right?")
     return entities, moments
 
 
