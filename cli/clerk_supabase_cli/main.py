@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.found_commands import FoundCommands
 from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.private_files import PROCESS_VARIABLE
 
 _LIKE_A_CONNECTION_STRING: Final = re.compile(
     r"postgres\w*(\+\w+)?:|://.*@|\bpassword\W*[=:]", re.IGNORECASE | re.DOTALL
@@ -82,6 +84,19 @@ def commands() -> None:
 def main() -> None:
     """Runs the command; a failure with a known cause is shown as a line, not as a traceback."""
     try:
+        _run()
+    except SystemExit as ended:
+        if ended.code and PROCESS_VARIABLE in os.environ:
+            # Loaded for such a shell only: most of it is of use to `dev` alone.
+            from clerk_supabase_cli.local.running import hint_about_variables  # noqa: PLC0415
+
+            if hint := hint_about_variables():
+                say(hint, err=True)
+        raise
+
+
+def _run() -> None:
+    try:
         commands(prog_name="clerk-supabase")
     except Failure as error:
         # Only our own messages have several lines: messages that end with the last lines of a log.
@@ -93,3 +108,7 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat foreign text
         say(traceback.format_exc(), err=True, as_it_is=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
