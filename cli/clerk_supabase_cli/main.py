@@ -41,13 +41,13 @@ _ORDER: Final = (
 
 class _Commands(FoundCommands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses arguments that no error, of click's or of a command's, may repeat."""
-        _refuse_what_cannot_be_seen(args, ctx)
-        _refuse_misplaced_connection_strings(args, ctx)
+        """Rejects arguments that no error, of click's or of a command's, may repeat."""
+        _reject_what_cannot_be_seen(args, ctx)
+        _reject_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
 
 
-def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
+def _reject_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
     """Raises UsageError for invisible characters, which nobody types, but a page may hide in a copied text."""
     for number, argument in enumerate(arguments, 1):
         if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
@@ -56,7 +56,7 @@ def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context
             raise click.UsageError(words, context)
 
 
-def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
+def _reject_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
     """Raises UsageError for a connection string in a wrong place."""
     for before, argument in itertools.pairwise(["", *arguments]):
         is_its_value = before in _DATABASE_OPTIONS or argument.partition("=")[0] in _DATABASE_OPTIONS

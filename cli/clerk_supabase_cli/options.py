@@ -62,7 +62,7 @@ def given_database_url(context: click.Context, parameter: click.Parameter, url: 
 
 
 def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
-    """Refuses a broken connection string before anything else is done. Raises SetUpWrong."""
+    """Rejects a broken connection string before anything else is done. Raises SetUpWrong."""
     given = given_database_url(context, parameter, url)
     if given is not None and not context.resilient_parsing:
         parse(given, DATABASE_URL)
@@ -171,7 +171,7 @@ class Address(click.ParamType[str]):
 
 
 def person_options(command: Command) -> Command:
-    """Adds the user and the addresses that name a person; `require_person` refuses a call without both."""
+    """Adds the user and the addresses that name a person; `require_person` rejects a call without both."""
     command = click.option(
         "--email", "addresses", type=Address(), multiple=True, help="Address of the person; repeatable."
     )(command)

@@ -82,7 +82,7 @@ def test_a_terminal_is_redrawn_in_place_and_problems_come_first(monkeypatch: pyt
 
 
 def until_closed(reader: int) -> Iterator[bytes]:
-    """What was written into a terminal that is closed now."""
+    """The text written into a terminal that is closed now."""
     with os.fdopen(reader, "rb", buffering=0) as terminal, contextlib.suppress(OSError):
         while part := terminal.read(4096):
             yield part
