@@ -67,7 +67,8 @@ def file_of(width: int | None) -> Path:
     return SCREENS / f"{width or 'pipe'}.txt"
 
 
-def _status() -> Status:
+def made_up_status() -> Status:
+    """A status with something in every part."""
     lag = Lag(0.026, 0.135, 12.5)
     recent = Recent({"created": 1234, "updated": 56789, "deleted_before": 2}, lag, lag)
     compared = Compared(_AT, _AT, is_switched_off=False, age_seconds=200.0)
@@ -219,7 +220,7 @@ def _demo(console: Terminal) -> None:
 
 
 _SCREENS: Final[Mapping[str, Callable[[Terminal], None]]] = {
-    "status": lambda console: console.show(*status_report(_status())),
+    "status": lambda console: console.show(*status_report(made_up_status())),
     "parked list": lambda console: console.show(parked_list(list(_parked()))),
     "reconcile": _reconcile,
     "reconcile runs": lambda console: console.show(runs_list([_RUN, replace(_RUN, run_id=7, reason=None)])),

@@ -8,6 +8,7 @@ import time
 import click
 
 from clerk_supabase_cli.operate import status
+from clerk_supabase_cli.operate.monitor.prometheus import exposition
 from clerk_supabase_cli.operate.monitor.report import report
 from clerk_supabase_cli.operate.monitor.watch import watch
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES
@@ -20,7 +21,7 @@ from clerk_supabase_cli.options import (
     queue_options,
     wide_option,
 )
-from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.printing import print_json, say
 from clerk_supabase_cli.terminal import Terminal
 
 
@@ -34,12 +35,22 @@ from clerk_supabase_cli.terminal import Terminal
     metavar="SECONDS",
     help="Pause between two looks of --watch.",
 )
+@click.option(
+    "--prometheus", "as_metrics", is_flag=True, help="Print metrics for Prometheus; the exit status is 0 then."
+)
 @optional_database_url_option
 @queue_options
 @wide_option
 @json_option
 def status_command(
-    database_url: str | None, *, watches: bool, every: float, wide: bool, as_json: bool, **queues: str | None
+    database_url: str | None,
+    *,
+    watches: bool,
+    every: float,
+    as_metrics: bool,
+    wide: bool,
+    as_json: bool,
+    **queues: str | None,
 ) -> None:
     """Print waiting and parked events, and the ages of comparisons. The lag of events is printed, too.
 
@@ -51,12 +62,13 @@ def status_command(
     Examples:
       clerk-supabase status
       clerk-supabase status --watch
+      clerk-supabase status --prometheus
       clerk-supabase status --stack-name clerk-supabase-sync --json
     """
     if not database_url and not any(queues.values()):
         raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")
-    if watches and as_json:
-        raise click.UsageError("--watch prints lines: leave out --json, or run the command again and again.")
+    if [watches, as_metrics, as_json].count(True) > 1:
+        raise click.UsageError("Choose one of --watch, --prometheus and --json.")
 
     def look() -> status.Status:
         return status.look(
@@ -71,6 +83,9 @@ def status_command(
         looked = watch(look, console, lambda: time.sleep(every))
     else:
         looked = look()
+        if as_metrics:
+            say(exposition(looked), as_it_is=True)
+            return
         if as_json:
             print_json(looked.as_json())
         else:
