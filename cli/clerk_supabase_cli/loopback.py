@@ -19,7 +19,7 @@ _THIS_MACHINE: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.
 def is_for_this_machine(target: str, headers: Headers) -> bool:
     """Tells whether a request names this machine, and nothing else, as its host.
 
-    *target* is the unchanged request target: a whole URL names a host of its own, and is refused.
+    *target* is the unchanged request target: a whole URL names a host of its own, and is rejected.
     """
     hosts = [value for name, value in headers if name.lower() == "host"]
     return target.startswith("/") and len(hosts) == 1 and _THIS_MACHINE.fullmatch(hosts[0]) is not None

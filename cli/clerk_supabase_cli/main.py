@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.found_commands import FoundCommands
 from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.private_files import PROCESS_VARIABLE
 
 _LIKE_A_CONNECTION_STRING: Final = re.compile(
     r"postgres\w*(\+\w+)?:|://.*@|\bpassword\W*[=:]", re.IGNORECASE | re.DOTALL
@@ -40,13 +42,13 @@ _ORDER: Final = (
 
 class _Commands(FoundCommands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses arguments that no error, of click's or of a command's, may repeat."""
-        _refuse_what_cannot_be_seen(args, ctx)
-        _refuse_misplaced_connection_strings(args, ctx)
+        """Rejects arguments that no error, of click's or of a command's, may repeat."""
+        _reject_what_cannot_be_seen(args, ctx)
+        _reject_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
 
 
-def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
+def _reject_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
     """Raises UsageError for invisible characters, which nobody types, but a page may hide in a copied text."""
     for number, argument in enumerate(arguments, 1):
         if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
@@ -55,7 +57,7 @@ def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context
             raise click.UsageError(words, context)
 
 
-def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
+def _reject_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
     """Raises UsageError for a connection string in a wrong place."""
     for before, argument in itertools.pairwise(["", *arguments]):
         is_its_value = before in _DATABASE_OPTIONS or argument.partition("=")[0] in _DATABASE_OPTIONS
@@ -83,6 +85,19 @@ def commands() -> None:
 def main() -> None:
     """Runs the command; a failure with a known cause is shown as a line, not as a traceback."""
     try:
+        _run()
+    except SystemExit as ended:
+        if ended.code and PROCESS_VARIABLE in os.environ:
+            # Loaded for such a shell only: most of it is of use to `dev` alone.
+            from clerk_supabase_cli.local.running import hint_about_variables  # noqa: PLC0415
+
+            if hint := hint_about_variables():
+                say(hint, err=True)
+        raise
+
+
+def _run() -> None:
+    try:
         commands(prog_name="clerk-supabase")
     except Failure as error:
         # Only our own messages have several lines: messages that end with the last lines of a log.
@@ -92,5 +107,9 @@ def main() -> None:
         say(f"clerk-supabase: {printable(str(error))}", err=True)
         sys.exit(1)
     except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat foreign text
-        say(traceback.format_exc(), err=True)
+        say(traceback.format_exc(), err=True, as_it_is=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

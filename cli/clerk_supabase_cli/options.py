@@ -16,6 +16,7 @@ import click
 from clerk_supabase.clerk.http import BASE_URL
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.database import DATABASE_URL
+from clerk_supabase_cli.operate.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 
@@ -61,7 +62,7 @@ def given_database_url(context: click.Context, parameter: click.Parameter, url: 
 
 
 def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
-    """Refuses a broken connection string before anything else is done. Raises SetUpWrong."""
+    """Rejects a broken connection string before anything else is done. Raises SetUpWrong."""
     given = given_database_url(context, parameter, url)
     if given is not None and not context.resilient_parsing:
         parse(given, DATABASE_URL)
@@ -94,6 +95,7 @@ management_api_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+wide_option = click.option("--wide", is_flag=True, help="Print each row on one line, also if the terminal is narrower.")
 
 
 def queue_options(command: Command) -> Command:
@@ -133,6 +135,11 @@ def named_queues(
     return Queues(urls) if urls else None
 
 
+def logs_of(stack_name: str | None) -> FunctionLogs | None:
+    """The logs of the functions of a stack; None without a stack."""
+    return FunctionLogs(stack_name) if stack_name else None
+
+
 class UserId(click.ParamType[str]):
     """Clerk's id of a user."""
 
@@ -164,7 +171,7 @@ class Address(click.ParamType[str]):
 
 
 def person_options(command: Command) -> Command:
-    """Adds the user and the addresses that name a person; `require_person` refuses a call without both."""
+    """Adds the user and the addresses that name a person; `require_person` rejects a call without both."""
     command = click.option(
         "--email", "addresses", type=Address(), multiple=True, help="Address of the person; repeatable."
     )(command)

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
+
+# A command to copy, or a word: no line ends inside.
+_PIECE: Final = re.compile(r"`[^`]+`[^\s`]*|clerk-supabase(?: [^\s;,()]+)+|\S+")
+_LEAST_WIDTH: Final = 20
+_FIELDS_OF_THE_LOGGER: Final = frozenset(
+    {"level", "message", "location", "timestamp", "service", "exception_name", "stack_trace", "xray_trace_id"}
+)
 
 
 def printable(text: str) -> str:
@@ -26,18 +37,89 @@ def shown(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def say(text: str = "", *, err: bool = False) -> None:
-    """Prints lines; *err*: on standard error."""
-    click.echo(shown(text), err=err)
+def say(text: str = "", *, err: bool = False, as_it_is: bool = False) -> None:
+    """Prints lines, folded to the width of the terminal; *err*: on standard error.
+
+    *as_it_is*: print text for machines, such as SQL, which no line may fold.
+    """
+    width = None if as_it_is else width_of(sys.stderr if err else sys.stdout)
+    click.echo("\n".join(piece for line in shown(text).split("\n") for piece in _folded(line, width)), err=err)
 
 
 class StandardError(io.TextIOBase):
-    """Standard error, for a logger of foreign text."""
+    """Standard error, for a logger whose records are JSON: each becomes a line for people."""
 
     def write(self, text: str) -> int:
         """Prints the text. Returns its length."""
-        click.echo(shown(text), nl=False, err=True)
+        for line in text.splitlines():
+            say(printable(_record(line)), err=True)
         return len(text)
+
+
+def _record(line: str) -> str:
+    """`error: not repaired; reason: ...` for a record of the functions' logger; another line as it is."""
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        level, message = fields["level"], fields["message"]
+    except (ValueError, TypeError, KeyError):
+        return line
+    details = [f"{name}: {value}" for name, value in fields.items() if name not in _FIELDS_OF_THE_LOGGER]
+    return "; ".join([f"{str(level).lower()}: {message}", *details])
+
+
+def width_of(stream: Any) -> int | None:
+    """The number of columns of a terminal; None for a pipe or a file, whose lines may have any length."""
+    try:
+        if not stream.isatty():
+            return None
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return None
+    return max(columns, _LEAST_WIDTH) if columns else None
+
+
+def cells(text: str) -> int:
+    """The number of columns that a text takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def folds(line: str, width: int, indent: int) -> Iterator[tuple[int, int]]:
+    """The parts of a line, as pairs of offsets, each at most *width* columns wide; *indent*: for all but the first.
+
+    A line ends between words only, and not inside a command. A longer word, such as an id, stays whole.
+    """
+    start = end = 0
+    room = width
+    for piece in _pieces(line, width - indent):
+        if line[start:end].strip() and cells(line[start : piece[1]]) > room:
+            yield start, end
+            start, room = piece[0], width - indent
+        end = piece[1]
+    yield start, end
+
+
+def _pieces(line: str, width: int) -> Iterator[tuple[int, int]]:
+    for found in _PIECE.finditer(line):
+        if cells(found[0]) <= width:
+            yield found.span()
+            continue
+        for word in re.finditer(r"\S+", found[0]):
+            yield found.start() + word.start(), found.start() + word.end()
+
+
+def _folded(line: str, width: int | None) -> Iterator[str]:
+    if width is None or cells(line) <= width:
+        yield line
+        return
+    indent = min(len(line) - len(line.lstrip()) + 2, width // 2)
+    for start, end in folds(line, width, indent):
+        yield f"{' ' * indent if start else ''}{line[start:end]}"
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def in_utc(moment: datetime | None) -> str:
@@ -64,7 +146,7 @@ def counted(number: int, noun: str = "event") -> str:
 
 def print_json(value: object) -> None:
     """Prints JSON for machines: dataclasses as objects, times in ISO 8601 and UTC."""
-    say(json.dumps(value, indent=2, default=_as_json))
+    say(json.dumps(value, indent=2, default=_as_json), as_it_is=True)
 
 
 def _as_json(value: object) -> Mapping[str, Any] | Sequence[Any] | str:

@@ -8,6 +8,8 @@ from typing import Final
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.whole_files import write_whole
 
+PROCESS_VARIABLE: Final = "CLERK_SUPABASE_DEV_PROCESS"
+"""The process of the `dev` whose `.local/env` a shell has read."""
 _FOLDER: Final = ".local"
 
 

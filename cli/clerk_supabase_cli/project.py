@@ -88,8 +88,9 @@ def private_place() -> Path:
     if not is_installed(root):
         return root
     try:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        folder = Path(state) / "clerk-supabase"
+        state = Path(os.environ.get("XDG_STATE_HOME", ""))
+        # The standard says: an application ignores a path that is not absolute.
+        folder = (state if state.is_absolute() else Path.home() / ".local" / "state") / "clerk-supabase"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

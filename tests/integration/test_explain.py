@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +11,8 @@ import pytest
 from clerk_supabase.model.changes import Changes, Delivery, Reconciled, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.operate.explain import UnknownId, show, timeline
+from clerk_supabase_cli.operate.explain import UnknownId, timeline
 from clerk_supabase_cli.standin.sample_events import sample_event
-from clerk_supabase_cli.terminal import Terminal
 from tests.kit.databases import Connection, Database
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.parked import Command, created, park
@@ -48,11 +46,7 @@ def test_the_timeline_shows_the_events_and_their_changes(store: Store, database:
 
 def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.created")
-    printed = io.StringIO()
-
-    show(database.url, ADA, Terminal(file=printed, width=40))
-
-    first, *moments = printed.getvalue().splitlines()
+    first, *moments = Command({"DATABASE_URL": database.url}).run("explain", ADA).stdout.splitlines()
     assert first.startswith(f"user {ADA}: version ")
     assert len(moments) == 2
     assert "user.created: created  msg_user.created" in moments[1]
@@ -69,9 +63,8 @@ def test_the_timeline_is_json_for_machines(store: Store, database: Database, roo
 
 def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.deleted")
-    printed = io.StringIO()
-    show(database.url, ADA, Terminal(file=printed, width=40))
-    assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed.getvalue()
+    printed = Command({"DATABASE_URL": database.url}).run("explain", ADA).stdout
+    assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed
 
 
 def test_the_timeline_shows_parked_replayed_and_discarded_events(
@@ -96,7 +89,7 @@ def test_the_timeline_shows_parked_replayed_and_discarded_events(
 
 
 def test_an_unknown_id_is_called_unknown(database: Database) -> None:
-    with pytest.raises(UnknownId, match="nothing ever arrived about user_nobody"):
+    with pytest.raises(UnknownId, match="the database has nothing about user_nobody"):
         timeline(database.url, "user_nobody")
 
 
@@ -108,12 +101,10 @@ def test_explain_names_the_comparison_that_deleted_a_user_and_the_restore(
         "overriding system value values (7, 'full', false, false, 1, 'complete')"
     )
     store.apply([*alone(upsert(version=20)), (Changes(delete(at=30)), Reconciled("reconcile-7-user_1"))])
-    printed = io.StringIO()
-    show(database.url, "user_1", Terminal(file=printed))
-    assert "deleted 1970-01-01 00:00:00 by a comparison (run 7)" in printed.getvalue()
+    command = Command({"DATABASE_URL": database.url})
+    assert "deleted 1970-01-01 00:00:00 by a comparison (run 7)" in command.run("explain", "user_1").stdout
 
     store.apply([(Changes(upsert(version=(20, 40))), Reconciled("reconcile-8-user_1"))])
-    printed = io.StringIO()
-    show(database.url, "user_1", Terminal(file=printed))
-    assert "exists" in printed.getvalue().splitlines()[0]
-    assert "restored (reconcile)  reconcile-8-user_1" in printed.getvalue()
+    printed = command.run("explain", "user_1").stdout
+    assert "exists" in printed.splitlines()[0]
+    assert "restored (reconcile)  reconcile-8-user_1" in printed

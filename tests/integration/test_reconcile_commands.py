@@ -125,6 +125,10 @@ def test_the_brake_ends_with_status_3_until_an_operator_allows_the_deletes_and_u
     assert mirrored.agrees()
 
     restored = command.json("undo", str(allowed["run_id"]))["restored"]
+    told = command.run("explain", restored[0]["id"]).stdout
+    assert (
+        f"undone               the delete of the user by this run counts for nothing  run {allowed['run_id']}" in told
+    )
     assert len(restored) == 12
     assert mirrored.shown() == everybody
     assert command.run("undo", str(allowed["run_id"])).stdout == "0 restored\n"

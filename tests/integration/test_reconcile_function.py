@@ -27,9 +27,6 @@ ADA = f"user_{0:026}"
 RESERVE_SECONDS = 30
 MARGIN_SECONDS = 300
 
-# A refusal before the begin of a run leaves nothing to count.
-pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
-
 Invoke = Callable[..., dict[str, Any]]
 
 

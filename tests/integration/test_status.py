@@ -234,7 +234,7 @@ def test_while_the_database_is_unavailable_the_status_shows_the_queues_and_is_st
 
     assert report["queues"]["sync"]["waiting"] == 0
     [problem] = report["problems"]
-    assert problem.startswith("database: the database cannot be reached")
+    assert problem.startswith("the database is unavailable; 0 events wait; connection refused")
 
 
 @pytest.mark.parametrize(

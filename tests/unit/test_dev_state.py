@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from clerk_supabase_cli.local.processes import LocalStackError
 from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.project import private_place
 from clerk_supabase_cli.standin.deliveries import webhook_secret_of
 from clerk_supabase_cli.standin.token_mint import SigningKey
 
@@ -54,6 +55,34 @@ def test_a_stack_that_was_killed_is_not(tmp_path: Path, of_the_dead: RunningStac
     of_the_dead.save(tmp_path)
     with pytest.raises(NotRunning, match="`make dev`"):
         running_stack(tmp_path)
+
+
+def test_a_shell_and_a_command_say_that_the_variables_are_of_a_stack_that_has_ended(
+    tmp_path: Path, of_the_dead: RunningStack
+) -> None:
+    of_the_dead.save(tmp_path)
+    typed = f'. .local/env; "{sys.executable}" -m clerk_supabase_cli.main explain user_1 --database-url -'
+    shell = subprocess.run(
+        ["sh", "-c", typed],
+        cwd=tmp_path,
+        input="postgresql://x@127.0.0.1:1/x\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    at_source, *_, at_the_end = shell.stderr.splitlines()
+    assert at_source == at_the_end
+    assert "`make dev`" in at_source
+    assert "source .local/env again" in at_source
+    assert shell.returncode == 1
+
+
+def test_a_relative_folder_for_states_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", "states")
+    monkeypatch.setattr("clerk_supabase_cli.project.is_installed", lambda _: True)
+    assert private_place() == tmp_path / "home" / ".local" / "state" / "clerk-supabase"
 
 
 def test_an_app_started_in_a_shell_with_these_variables_still_reads_its_own_file(tmp_path: Path) -> None:

@@ -10,20 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httpx
 import psycopg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from clerk_supabase_cli.local.processes import LocalStackError
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.local.traffic import Message, Traffic, make_traffic
 from clerk_supabase_cli.standin.deliveries import sign
-
-if TYPE_CHECKING:
-    from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import BAD, GOOD, Listing, Terminal
 
 # Every connection costs a worker process of the emulator.
 _CONNECTIONS: Final = 4
@@ -78,8 +76,12 @@ class Demo:
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
         columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=self._console) as progress:
+        # In a log of CI, a line for each step, and no bars.
+        with Progress(*columns, console=self._console, disable=not self._console.is_live) as progress:
             yield progress
+            if not self._console.is_live:
+                for task in progress.tasks:
+                    self._console.say(f"{task.description}: {task.completed:.0f} of {task.total:.0f}")
 
     def _send(self, stack: LocalStack, progress: Progress) -> None:
         task = progress.add_task("Send webhooks", total=len(self._traffic.arrivals))
@@ -116,35 +118,41 @@ class Demo:
         progress.advance(task)
 
     def _print(self, outcomes: Counter[str], before: Difference, difference: Difference) -> None:
-        traffic = self._traffic
-        table = Table("what", "count", title=f"Clerk and Postgres, seed {self._seed}")
-        table.columns[1].justify = "right"
-        rows = {
-            "webhooks sent": len(traffic.arrivals),
-            "applied (created, updated, unchanged)": outcomes["created"] + outcomes["updated"] + outcomes["unchanged"],
-            "duplicates": len(traffic.arrivals) - outcomes.total(),
-            "stale (a newer version was there)": outcomes["stale"],
-            "deleted": outcomes["deleted"],
-            "of users deleted before": outcomes["deleted_before"],
-            "lost for good": traffic.lost,
-            "before reconcile: users missing in Postgres": before.missing,
-            "before reconcile: users with an old state": before.different,
-            "before reconcile: users deleted in Clerk": before.extra,
-            "rows in Postgres after reconcile": difference.found,
-            "users in Clerk": len(traffic.users),
-        }
-        for name, count in rows.items():
-            table.add_row(name, str(count))
-        style = "bold green" if difference.total == 0 else "bold red"
-        table.add_row("difference", str(difference.total), style=style)
-        self._console.print(table)
+        numbers = {"sent": len(self._traffic.arrivals), "lost": self._traffic.lost, "users": len(self._traffic.users)}
+        self._console.show(result_list(self._seed, outcomes, before, difference, **numbers))
         if difference.total:
-            self._console.print(
+            self._console.say(
                 f"missing {difference.missing}, extra {difference.extra}, different {difference.different};"
                 f" the same traffic again: clerk-supabase demo --seed {self._seed}"
             )
         else:
-            self._console.print("next: `make dev` keeps the stack running and shows each event as it happens")
+            self._console.say("next: `make dev` keeps the stack running and shows each event as it happens")
+
+
+def result_list(
+    seed: int, outcomes: Counter[str], before: Difference, after: Difference, *, sent: int, lost: int, users: int
+) -> Listing:
+    """The result of a demo. *before*, *after*: the differences around the comparison."""
+    listed = Listing(f"Clerk and Postgres, seed {seed}", "count", numbers={"count"})
+    rows = {
+        "webhooks sent": sent,
+        "applied (created, updated, unchanged)": outcomes["created"] + outcomes["updated"] + outcomes["unchanged"],
+        "duplicates": sent - outcomes.total(),
+        "stale (a newer version was there)": outcomes["stale"],
+        "deleted": outcomes["deleted"],
+        "of users deleted before": outcomes["deleted_before"],
+        "lost for good": lost,
+        "before reconcile: users missing in Postgres": before.missing,
+        "before reconcile: users with an old state": before.different,
+        "before reconcile: users deleted in Clerk": before.extra,
+        "rows in Postgres after reconcile": after.found,
+        "users in Clerk": users,
+    }
+    for name, count in rows.items():
+        listed.add_row(name, f"{count:,}")
+    style = GOOD if after.total == 0 else BAD
+    listed.add_row(Text("difference", style), Text(f"{after.total:,}", style))
+    return listed
 
 
 class _Steps:

@@ -14,13 +14,12 @@ from typing import Any, Final
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.text import Text
 
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.database import DatabaseFailed
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, migrate
 from clerk_supabase_cli.printing import printable
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import ASIDE, BAD, DOUBTFUL, Terminal
 
 FUNCTIONS: Final = ("ingest", "sync", "retry", "reconcile", "session")
 _PACKAGE: Final = Path("layers/shared/clerk_supabase")
@@ -30,6 +29,8 @@ _OF_THE_DEPLOYMENT: Final = tuple(
     map(Path, ("template.yaml", "layers/shared/requirements.txt", "layers/shared/pyproject.toml"))
 )
 _CHECK_SECONDS: Final = 60.0
+INDENT: Final = 21
+"""The columns of time and function before the words of a line."""
 _LAYER: Final = "changed-code"
 
 # Loads every handler as its function would, in one interpreter, so that the layer is read once; prints failures.
@@ -80,7 +81,7 @@ class Reloader:
         if not changed:
             return
         for path in sorted(changed & set(_OF_THE_DEPLOYMENT)):
-            self._say(f"{path} changed: end dev and start it again to deploy that", "yellow")
+            self._say(f"{path} changed: end dev and start it again to deploy that", DOUBTFUL)
         if migrations := sorted(path for path in changed if path.is_relative_to(_MIGRATIONS)):
             self._bring_in_migrations(migrations)
         if code := {path for path in changed if path.suffix == ".py"}:
@@ -96,7 +97,7 @@ class Reloader:
         try:
             if problems := self._problems(functions):
                 for name, text in problems.items():
-                    self._say(f"{name} would not load; the previous code stays in use:\n{text.rstrip()}", "red")
+                    self._say(f"{name} would not load; the previous code stays in use:\n{text.rstrip()}", BAD)
                 return
             if in_layer:
                 self._publish_layer()
@@ -104,11 +105,11 @@ class Reloader:
                 self._replace(name, new_layer=in_layer)
         except (BotoCoreError, ClientError, OSError) as error:
             # Perhaps a file was removed again: the rest follows with the next change.
-            self._say(f"not reloaded: {error}", "red")
+            self._say(f"not reloaded: {error}", BAD)
             return
         self._pending = set()
         what = ", ".join(sorted(path.name if in_layer else str(path) for path in changed))
-        self._say(f"{what}: {', '.join(functions)} in {time.monotonic() - began:.1f} s, from the next event on", "cyan")
+        self._say(f"{what}: {', '.join(functions)} in {time.monotonic() - began:.1f} s, from the next event on", ASIDE)
 
     def _problems(self, names: Iterable[str]) -> dict[str, str]:
         """The error at the load of each function, by its name."""
@@ -166,20 +167,20 @@ class Reloader:
     def _bring_in_migrations(self, changed: list[Path]) -> None:
         names = ", ".join(path.name for path in changed)
         if self._database_url is None:
-            self._say(f"{names}: apply it with `clerk-supabase migrate --database-url ...` when it is ready", "yellow")
+            self._say(f"{names}: apply it with `clerk-supabase migrate --database-url ...` when it is ready", DOUBTFUL)
             return
         try:
             applied = list(migrate(self._database_url, self._root))
         except (MigrationFailed, DatabaseFailed, psycopg.Error, OSError) as error:
-            self._say(f"{error}; here, ending dev and starting it again makes a new database", "red")
+            self._say(f"{error}; here, ending dev and starting it again makes a new database", BAD)
             return
-        self._say(f"applied {', '.join(applied)}" if applied else f"{names}: nothing to apply", "cyan")
+        self._say(f"applied {', '.join(applied)}" if applied else f"{names}: nothing to apply", ASIDE)
 
     def _say(self, text: str, style: str) -> None:
         first, *others = printable_lines(text)
-        self._console.print(Text(f"{time.strftime('%H:%M:%S'):<10}{'reload':<11}{first}", style), soft_wrap=True)
+        self._console.say(f"{time.strftime('%H:%M:%S'):<10}{'reload':<11}{first}", style, indent=INDENT)
         for line in others:
-            self._console.print(Text(f"{'':<21}{line}", style), soft_wrap=True)
+            self._console.say(f"{'':<{INDENT}}{line}", style, indent=INDENT)
 
 
 def fingerprints(root: Path) -> Fingerprints:

@@ -13,7 +13,7 @@ from typing import Final
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.tools import Tools
-from clerk_supabase_cli.private_files import private_folder, write_privately
+from clerk_supabase_cli.private_files import PROCESS_VARIABLE, private_folder, write_privately
 
 _FILE: Final = "dev.json"
 _SHELL_FILE: Final = "env"
@@ -70,6 +70,7 @@ class RunningStack:
             "CLERK_PUBLISHABLE_KEY": self.clerk_publishable_key,
             "CLERK_SECRET_KEY": self.clerk_secret_key,
             "CLERK_SUPABASE_SESSION_URL": self.session_url,
+            PROCESS_VARIABLE: str(self.process_id),
             "CLERK_SUPABASE_STACK": self.name,
             "CLERK_SUPABASE_WEBHOOK_URL": self.webhook_url,
             "CLERK_WEBHOOK_SIGNING_SECRET": self.webhook_secret,
@@ -85,6 +86,8 @@ class RunningStack:
             # Last, so that the environment's `python` does not hide the user's own.
             f'export PATH="$PATH":{":".join(shlex.quote(str(folder)) for folder in programs)}',
             *(f"export {name}={shlex.quote(value)}" for name, value in self.variables.items()),
+            # Left behind by a `dev` that was killed.
+            f"kill -0 {self.process_id} 2>/dev/null || echo {shlex.quote(_STALE)} >&2",
         ]
         return "\n".join([*lines, ""])
 
@@ -100,6 +103,17 @@ def running_stack(root: Path) -> RunningStack:
     return stack
 
 
+def hint_about_variables() -> str:
+    """A hint for a shell whose variables are of a `dev` that has ended; empty for any other shell."""
+    number = os.environ.get(PROCESS_VARIABLE, "")
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    return _STALE if is_number and not _is_alive(int(number)) else ""
+
+
+_STALE: Final = (
+    "note: the variables of .local/env are of a `make dev` that has ended: "
+    "keep `make dev` running in another terminal, and source .local/env again"
+)
 _WHAT_TO_DO: Final = "no stack of this checkout runs: start one in another terminal with `make dev`"
 
 

@@ -14,10 +14,11 @@ import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.text import Text
 
+from clerk_supabase_cli.local.reload import INDENT
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.database import DatabaseFailed, connect
 from clerk_supabase_cli.printing import how_long, printable
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import ASIDE, BAD, DOUBTFUL, GOOD, Terminal
 
 # Lambda's own lines around every invocation, and the metrics.
 _NOISE: Final = ("START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START", '{"_aws":')
@@ -27,7 +28,9 @@ _PLACED: Final = frozenset(
     | {"exception", "exception_name", "stack_trace", "function_name", "function_arn", "function_request_id"}
     | {"function_memory_size", "cold_start", "sampling_rate"}
 )
-_STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+_STYLES: Final = {"DEBUG": ASIDE, "INFO": GOOD, "WARNING": DOUBTFUL, "ERROR": BAD, "CRITICAL": BAD}
+# The words that say the same as the colours.
+_WORDS: Final = {"WARNING": "warn: ", "ERROR": "error: ", "CRITICAL": "error: "}
 # CloudWatch orders by milliseconds; a record written a moment later may carry an earlier time.
 _OVERLAP_MS: Final = 10_000
 
@@ -72,8 +75,8 @@ class Stream:
             return
         applied = self._applied([message for _, message in new])
         for function, message in new:
-            for line in _lines(self._names[function], message, applied):
-                self._console.print(line, soft_wrap=True)
+            for line in stream_lines(self._names[function], message, applied):
+                self._console.say(line, indent=INDENT)
 
     def _unseen(self, function: str) -> Iterator[str]:
         seen = self._seen[function]
@@ -112,10 +115,7 @@ class Stream:
     def _say_once(self, reason: str) -> None:
         if reason != self._why_no_details:
             self._why_no_details = reason
-            self._console.print(
-                Text(f"without lag and changed columns, the database says: {printable(reason)}", "yellow"),
-                soft_wrap=True,
-            )
+            self._console.say(f"warn: without lag and changed columns, the database says: {reason}", DOUBTFUL)
 
 
 def _record(message: str) -> dict[str, Any] | None:
@@ -127,22 +127,24 @@ def _record(message: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "message" in record else None
 
 
-def _lines(function: str, message: str, applied: Mapping[str, Applied]) -> Iterator[Text]:
+def stream_lines(function: str, message: str, applied: Mapping[str, Applied]) -> Iterator[Text]:
+    """Yields the lines for a message of a function's log. *applied*: by svix id."""
     record = _record(message)
     if record is None:
         for each in message.splitlines():
-            yield Text(f"{_clock():<10}{function:<11}{printable(each)}", "red" if "Error" in each else "dim")
+            yield Text(f"{_clock():<10}{function:<11}{printable(each)}", BAD if "Error" in each else ASIDE)
         return
     yield _line(function, record, applied)
     for each in str(record.get("exception", "")).splitlines():
-        yield Text(f"{'':<21}{printable(each)}", "red")
+        yield Text(f"{'':<{INDENT}}{printable(each)}", BAD)
 
 
 def _line(function: str, record: Mapping[str, Any], applied: Mapping[str, Applied]) -> Text:
     """`04:21:21  sync       updated  user.updated user_1  0.4 s after it happened  first_name, username  msg_...`."""
-    said = printable(str(record["message"]))
+    level = str(record.get("level"))
+    said = _WORDS.get(level, "") + printable(str(record["message"]))
     line = Text(f"{_clock(record.get('timestamp')):<10}{function:<11}")
-    line.append(f"{said:<10}", _STYLES.get(str(record.get("level")), ""))
+    line.append(f"{said:<10}", _STYLES.get(level, ""))
     subject = " ".join(str(record[name]) for name in ("event_type", "object_id") if record.get(name))
     details = [printable(subject)] if subject else []
     svix_id = str(record.get("svix_id", ""))
@@ -151,7 +153,7 @@ def _line(function: str, record: Mapping[str, Any], applied: Mapping[str, Applie
         details.append(", ".join(known.columns))
     details += [printable(f"{name}: {value}") for name, value in record.items() if name not in _PLACED]
     line.append("".join(f"  {each}" for each in details if each))
-    return line.append(f"  {printable(svix_id)}" if svix_id else "", "dim")
+    return line.append(f"  {printable(svix_id)}" if svix_id else "", ASIDE)
 
 
 def _clock(logged: object = None) -> str:

@@ -23,6 +23,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 DATABASE_URL: Final = "--database-url or DATABASE_URL"
 """The sources of the owner's connection string, as errors name them."""
 
+NOT_REACHED: Final = "the database cannot be reached: "
+"""The begin of DatabaseUnreachable's message."""
+
 _CONNECT_SECONDS = 10
 # A role that may create in a schema of the search path could plant a function there that fits our arguments better than
 # Postgres's own, and the owner would run that function.
@@ -37,6 +40,10 @@ _BEGIN: Final = """
 
 class DatabaseFailed(Failure):
     """Postgres cannot be reached, is not set up, or refused a statement."""
+
+
+class DatabaseUnreachable(DatabaseFailed):
+    """No connection to Postgres could be opened or kept."""
 
 
 class _Cursor(psycopg.Cursor[Row]):
@@ -109,9 +116,9 @@ def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Con
     raise _not_reached(reason)
 
 
-def _not_reached(reason: Exception) -> DatabaseFailed:
+def _not_reached(reason: Exception) -> DatabaseUnreachable:
     words = "; ".join(filter(None, [str(reason), advice(str(reason))]))
-    return DatabaseFailed(f"the database cannot be reached: {words}")
+    return DatabaseUnreachable(f"{NOT_REACHED}{words}")
 
 
 def _what_to_do(error: psycopg.Error) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -11,8 +11,11 @@ from rich.text import Text
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.printing import printable
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
+from clerk_supabase_cli.printing import in_utc, printable
+from clerk_supabase_cli.terminal import BAD, DOUBTFUL, STRONG
+
+_STUCK: Final = {"parked", "parked again", "unfed"}
 
 _TIMELINE: Final = """
 select
@@ -82,6 +85,15 @@ select
     null
 from clerk_sync.reconcile_findings
 where entity_id = %(id)s
+union all
+select
+    r.undone_at,
+    'undone',
+    concat('the delete of the ', f.kind, ' by this run counts for nothing'),
+    'run ' || f.run_id,
+    null
+from clerk_sync.reconcile_findings as f inner join clerk_sync.reconcile_runs as r using (run_id)
+where f.entity_id = %(id)s and f.action = 'delete' and r.undone_at is not null
 union all
 select u.last_at, 'unfed', f.target || ': ' || u.reason, null, null
 from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f using (feed_id)
@@ -157,20 +169,30 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
         moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
     if not entities and not moments:
-        raise UnknownId(f"nothing ever arrived about {clerk_id}; is it of this Clerk instance, and spelled right?")
+        raise UnknownId(f"the database has nothing about {clerk_id}; is it of this Clerk instance, and spelled right?")
     return entities, moments
 
 
-def show(database_url: str, clerk_id: str, console: Terminal) -> None:
-    """Prints the timeline. Raises UnknownId and DatabaseFailed."""
-    entities, moments = timeline(database_url, clerk_id)
+def report(clerk_id: str, entities: Iterable[Entity], moments: Iterable[Moment]) -> Iterator[Text]:
+    """Yields the lines of a timeline."""
     for entity in entities:
-        console.print(printable(f"{entity.kind} {clerk_id}: {', '.join(describe(entity))}"), soft_wrap=True)
+        yield Text(printable(f"{entity.kind} {clerk_id}: {', '.join(describe(entity))}"), STRONG)
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
-        at = f"{moment.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
-        line = f"{at}  {moment.what:<20} {moment.details or ''}  {moment.svix_id or ''}  {lag}"
-        console.print(Text(printable(line.rstrip())), soft_wrap=True)
+        details = f"{moment.details or ''}  {moment.svix_id or ''}  {lag}"
+        yield _line(moment.at, moment.what, details, BAD if moment.what in _STUCK else "")
+
+
+def report_queued(events: Iterable[QueuedEvent]) -> Iterator[Text]:
+    """Yields a line for each event that waits in a queue."""
+    for each in events:
+        tried = f"not applied at {in_utc(each.failed_at)} UTC: {each.reason}" if each.failed_at else "not tried yet"
+        yield _line(each.accepted_at, "waits in the queue", f"{each.event_type}  {each.svix_id}  {tried}", DOUBTFUL)
+
+
+def _line(at: datetime, what: str, details: str, style: str) -> Text:
+    moment = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+    return Text(printable(f"{moment}  {what:<20} {details}".rstrip()), style)
 
 
 def describe(entity: Entity) -> Iterator[str]:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import rich.progress
-from rich.table import Table
-from rich.text import Text
 
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import KIND_NAMES
@@ -18,7 +16,7 @@ from clerk_supabase.reconcile.pages import Progress
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal, table
+from clerk_supabase_cli.terminal import Listing, Terminal
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 ON_A_PAGE: Final = 100
@@ -44,7 +42,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_live) as bar:
         tasks: dict[str, rich.progress.TaskID] = {}
 
         def show(progress: Progress) -> None:
@@ -55,22 +53,25 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def print_report(report: Report, details: RunDetails, seconds: float, *, as_json: bool) -> None:
+def print_report(
+    report: Report, details: RunDetails, seconds: float, *, as_json: bool, console: Terminal | None = None
+) -> None:
     """Prints the result and the findings of a run."""
+    console = console or Terminal()
     if as_json:
         print_json({"report": report, "findings": details.findings})
         return
     if report.state == "busy":
-        say(printable(f"{report.reason}: two runs exclude each other"))
+        console.say(f"{report.reason}: two runs exclude each other")
         return
     if details.findings:
-        Terminal().print(_groups_table(details.findings))
-    print_run(details.run)
+        console.show(_groups_list(details.findings))
+    print_run(details.run, console)
     if report.state == "stopped":
-        say(WHEN_STOPPED)
+        console.say(WHEN_STOPPED)
     for line in _ages(report.compared_until):
-        say(line)
-    say(f"took {how_long(seconds)}")
+        console.say(line)
+    console.say(f"took {how_long(seconds)}")
 
 
 def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
@@ -83,19 +84,19 @@ def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
         yield f"every row was compared since {moment} UTC: {', '.join(kinds)}"
 
 
-def print_run(run: RunSummary) -> None:
+def print_run(run: RunSummary, console: Terminal) -> None:
     """Prints the counts, the end and the times of a run."""
-    if numbers := _counts_table(run.counts):
-        Terminal().print(numbers)
+    if numbers := _counts_list(run.counts):
+        console.show(numbers)
     how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
     what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
-    say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    console.say(f"{what}{f'; {run.reason}' if run.reason else ''}")
     since = f"started {in_utc(run.started_at)} UTC"
     until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
     again = f", {run.invocations} invocations" if run.invocations > 1 else ""
-    say(f"{since}{until}{again}, {run.calls} requests to Clerk")
+    console.say(f"{since}{until}{again}, {run.calls} requests to Clerk")
     if run.undone_at:
-        say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
+        console.say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
 
 
 def print_resync(object_id: str, report: Report) -> None:
@@ -112,52 +113,39 @@ def print_resync(object_id: str, report: Report) -> None:
     say(printable(f"{object_id}: {said}{f'; {report.reason}' if report.reason else ''}"))
 
 
-def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
-    """A table with a line for each kind and each table of the app, so that no name is cut; None without counts."""
+def _counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
+    """A list with a row for each kind and each table of the app; None without counts."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     if not counted:
         return None
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
-    listed = table("kind", "objects")
+    listed = Listing("kind", "objects")
     for kind, numbers in counts.items():
         said = [f"{numbers[name]:,} {name.replace('_', ' ')}" for name in names if numbers.get(name)]
-        listed.add_row(printable(kind), ", ".join(said) or "none")
+        listed.add_row(kind, ", ".join(said) or "none")
     return listed
 
 
-def _groups_table(findings: Sequence[Finding]) -> Table:
-    """A table with a line for all objects that differed in the same way, the most frequent difference first."""
+def _groups_list(findings: Sequence[Finding]) -> Listing:
+    """A list with a row for all objects that differed in the same way, the most frequent difference first."""
     groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
     examples: dict[tuple[Any, ...], str] = {}
     for each in findings:
         examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
-    grouped = table("difference, likely cause", "columns", "objects", "for example")
-    grouped.columns[2].justify = "right"
-    grouped.columns[2].no_wrap = grouped.columns[3].no_wrap = True
+    grouped = Listing("difference", "objects", "for example", "likely cause", "columns", numbers={"objects"})
     for group, number in groups.most_common(ON_A_PAGE):
         kind, difference, cause, fields = group
-        what = _lines(f"{kind} {difference}", cause)
-        grouped.add_row(what, _lines(", ".join(fields)), f"{number:,}", _lines(examples[group]))
+        grouped.add_row(f"{kind} {difference}", f"{number:,}", examples[group], cause, ", ".join(fields))
     return grouped
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """A table with a line for each different object."""
-    found = table("object", "difference, likely cause", "columns", "done")
-    # An id in two lines cannot be copied.
-    found.columns[0].no_wrap = True
+def findings_list(findings: Sequence[Finding]) -> Listing:
+    """A list with a row for each different object."""
+    found = Listing("object", "kind", "difference", "done", "likely cause", "columns")
     for each in findings:
-        found.add_row(
-            _lines(each.kind, each.entity_id),
-            _lines(each.difference, each.cause),
-            _lines(", ".join(each.fields or ())),
-            _lines(what_was_done(each)),
-        )
+        columns = ", ".join(each.fields or ())
+        found.add_row(each.entity_id, each.kind, each.difference, what_was_done(each), each.cause, columns)
     return found
-
-
-def _lines(*lines: str) -> Text:
-    return Text("\n".join(map(printable, lines)))
 
 
 def what_was_done(finding: Finding) -> str:
@@ -165,31 +153,26 @@ def what_was_done(finding: Finding) -> str:
     if finding.outcome == "nothing":
         return "nothing"
     if finding.outcome.startswith("hidden "):
-        # The longer word does not fit into the column.
-        return finding.outcome.replace("organization", "org")
+        return finding.outcome
     what = f"{finding.action} {finding.outcome}"
     return f"{what}, {in_utc(finding.sent_at)}" if finding.sent_at else what
 
 
-def runs_table(runs: Sequence[RunSummary]) -> Table:
-    """A table with a line for each run."""
-    listed = table("run", "mode", "started\n(UTC)", "took", "compared", "differed", "state")
-    listed.columns[2].no_wrap = True
-    for column in (listed.columns[0], *listed.columns[4:6]):
-        column.justify = "right"
-        column.no_wrap = True
+def runs_list(runs: Sequence[RunSummary]) -> Listing:
+    """A list with a row for each run."""
+    numbers = "run", "compared", "differed"
+    listed = Listing("run", "state", "started (UTC)", "took", "compared", "differed", "mode", "reason", numbers=numbers)
     for run in runs:
         took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
-        compared = total(run, "compared")
-        differed = differences(run)
         listed.add_row(
             str(run.run_id),
-            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
-            in_utc(run.started_at).replace(" ", "\n"),
+            run.state,
+            in_utc(run.started_at),
             took,
-            f"{compared:,}",
-            f"{differed:,}",
-            Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
+            f"{total(run, 'compared'):,}",
+            f"{differences(run):,}",
+            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
+            run.reason or "",
         )
     return listed
 

@@ -8,18 +8,21 @@ from datetime import datetime
 from typing import Final, LiteralString
 
 import psycopg
-from rich.table import Table
-from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
-from clerk_supabase_cli.event_types import is_compared, plural
-from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.database import (
+    NOT_REACHED,
+    Connection,
+    DatabaseFailed,
+    DatabaseUnreachable,
+    open_database,
+)
+from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
-from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
-from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
+from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
+from clerk_supabase_cli.printing import counted, how_long, in_utc
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.terminal import Terminal, table
 
 # The limit of SyncBacklogAlarm in template.yaml.
 OLDEST_SECONDS: Final = 600.0
@@ -215,12 +218,22 @@ class Status:
     """The reason, for "database" or "queues" without a name."""
     failed: Mapping[str, str]
     """The reason, for "database" or "queues" with a name and an error."""
+    is_unreachable: bool = False
+    """True: no connection to the database could be opened from here."""
+    outage: Outage | None = None
+    """The last outage by the logs of sync and retry; None without a named stack, and without an outage."""
+
+    @property
+    def waiting(self) -> int | None:
+        """The number of events in all queues; None if unknown."""
+        return None if self.queues is None else sum(depth.total for depth in self.queues.values())
 
     @property
     def problems(self) -> list[str]:
         """Problems for a person to look at, each in a sentence; empty without problems."""
         return [
-            *(f"{what}: {reason}" for what, reason in self.failed.items()),
+            *outage_problems(self),
+            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not self.is_unreachable),
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
             *(unfed_problems(self.database.unfed) if self.database else ()),
@@ -237,19 +250,32 @@ class Status:
             "queues": self.queues,
             "database": self.database,
             "not_looked_at": {**self.not_looked_at, **self.failed},
+            "outage": self.outage,
         }
 
 
-def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Status:
-    """Reads the named parts; an error of the database does not hide the queues, nor the other way round."""
+def look(
+    database_url: str | None,
+    queues: Callable[[], Queues | None],
+    logs: FunctionLogs | None = None,
+    *,
+    compares_objects: bool = True,
+) -> Status:
+    """Reads the named parts; an error of the database does not hide the queues, nor the other way round.
+
+    *logs*: the logs of the stack, which say since when the functions cannot use the database. *compares_objects*: also
+    compare the objects of the database with the migrations, which takes longer than the rest.
+    """
     not_looked_at: dict[str, str] = {}
     failed: dict[str, str] = {}
-    database, depths = None, None
+    database, depths, outage = None, None, None
+    is_unreachable = False
     if database_url:
         try:
-            database = read_database(database_url)
+            database = read_database(database_url, compares_objects=compares_objects)
         except (DatabaseFailed, SetUpWrong) as error:
             failed["database"] = str(error)
+            is_unreachable = isinstance(error, DatabaseUnreachable)
     else:
         not_looked_at["database"] = "name it by --database-url or DATABASE_URL"
     try:
@@ -260,10 +286,15 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
             depths = named.depths()
     except AwsUnreachable as error:
         failed["queues"] = str(error)
-    return Status(database, depths, not_looked_at, failed)
+    if logs is not None and depths is not None and (is_unreachable or any(depth.total for depth in depths.values())):
+        try:
+            outage = logs.outage()
+        except AwsUnreachable as error:
+            not_looked_at["logs of the functions"] = str(error)
+    return Status(database, depths, not_looked_at, failed, is_unreachable=is_unreachable, outage=outage)
 
 
-def read_database(url: str) -> Database:
+def read_database(url: str, *, compares_objects: bool = True) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
         try:
@@ -271,7 +302,7 @@ def read_database(url: str) -> Database:
             if not has_kinds:
                 # Without these rows every event fails, and nothing would look stuck.
                 raise DatabaseFailed(why_incomplete(connection, find_root()))
-            return _read(connection, _differing_objects(connection))
+            return _read(connection, _differing_objects(connection) if compares_objects else None)
         except _NOT_MIGRATED as error:
             # `migrate` may be unable to go on, so its name alone would be no advice.
             raise DatabaseFailed(why_incomplete(connection, find_root())) from error
@@ -330,6 +361,26 @@ def _recent(connection: Connection) -> dict[str, Recent]:
     return {span: Recent(outcomes[span], *lags.get(span, (None, None))) for span in _SPANS}
 
 
+def outage_problems(status: Status) -> Iterator[str]:
+    """A sentence about a database that is unavailable: to this command, or to the functions while events wait."""
+    waiting = "" if status.waiting is None else f"; {counted(status.waiting)} {_wait(status.waiting)}"
+    since = f" since {in_utc(status.outage.since)} UTC" if status.outage else ""
+    if status.is_unreachable:
+        yield f"the database is unavailable{since}{waiting}; {status.failed['database'].removeprefix(NOT_REACHED)}"
+    elif status.outage and status.waiting and not _is_over(status.outage, status.database):
+        reason = f"{status.outage.reason}; SQS delivers again within minutes"
+        yield f"the database is unavailable to the functions{since}{waiting}; {reason}"
+
+
+def _wait(number: int) -> str:
+    return "waits" if number == 1 else "wait"
+
+
+def _is_over(outage: Outage, database: Database | None) -> bool:
+    """Tells whether an event was applied after the last failure."""
+    return bool(database and database.last_delivery and database.last_delivery > outage.until)
+
+
 def database_problems(database: Database) -> Iterator[str]:
     """Problems in the tables, each in a sentence."""
     if waiting := database.events["parked"]:
@@ -380,78 +431,3 @@ def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
     sync = queues.get("sync")
     if sync and sync.oldest_seconds is not None and sync.oldest_seconds > OLDEST_SECONDS:
         yield f"the oldest event on the sync queue has waited {how_long(sync.oldest_seconds)}"
-
-
-def show(status: Status, console: Terminal) -> None:
-    """Prints the state for people."""
-    if status.queues is not None:
-        console.print(_queue_table(status.queues))
-    if status.database is not None:
-        _show_database(status.database, console)
-    for what, reason in status.not_looked_at.items():
-        console.print(Text(f"{what}: not looked at; {printable(reason)}"), soft_wrap=True)
-    for problem in status.problems:
-        console.print(Text(f"stuck: {printable(problem)}", style="bold red"), soft_wrap=True)
-    if not status.problems:
-        console.print("nothing is stuck", style="bold green")
-
-
-def _show_database(database: Database, console: Terminal) -> None:
-    if database.reasons:
-        console.print(_reason_table(database.reasons))
-    counts = ", ".join(f"{number} {state}" for state, number in database.events.items() if number)
-    console.print(f"events ever parked: {counts or 'none'}", soft_wrap=True)
-    last = f"{in_utc(database.last_delivery)} UTC" if database.last_delivery else "none yet"
-    console.print(f"last delivery applied: {last}", soft_wrap=True)
-    if any(recent.outcomes for recent in database.recent.values()):
-        console.print(_lag_table(database.recent))
-    for span, recent in database.recent.items():
-        outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
-        console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
-    console.print(_compared_table(database.compared))
-    if database.left_out.newest is not None:
-        said = f"objects applied in the last day without values that cannot be stored: {database.left_out.objects}"
-        console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
-    if database.differing_objects:
-        said = f"objects of the database not as the migrations of this checkout make them: {database.differing_objects}"
-        console.print(f"{said}; see: clerk-supabase migrate --dry-run", soft_wrap=True)
-
-
-def _queue_table(queues: Mapping[Name, Depth]) -> Table:
-    listed = table("queue", "waiting", "in flight", "delayed", "oldest")
-    for name, depth in queues.items():
-        oldest = "unknown" if depth.oldest_seconds is None else how_long(depth.oldest_seconds) if depth.total else ""
-        listed.add_row(IN_WORDS[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
-    return listed
-
-
-def _reason_table(reasons: list[Reason]) -> Table:
-    listed = table("parked", "type", "count", "oldest (UTC)")
-    for each in reasons:
-        kind = Text(printable(each.event_type or ""))
-        listed.add_row(each.reason_class, kind, str(each.count), in_utc(each.oldest))
-    return listed
-
-
-def _lag_table(recent: Mapping[str, Recent]) -> Table:
-    listed = table("lag", "p50", "p95", "p99")
-    for span, each in recent.items():
-        for since, lag in (("accepted", each.from_accepted), ("it happened", each.from_happened)):
-            numbers = ["", "", ""] if lag is None else [how_long(number) for number in (lag.p50, lag.p95, lag.p99)]
-            listed.add_row(f"last {span}, since {since}", *numbers)
-    return listed
-
-
-def _compared_table(compared: Mapping[str, Compared]) -> Table:
-    listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
-    for kind, each in compared.items():
-        why_not = (
-            "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "not listed by Clerk"
-        )
-        if why_not:
-            listed.add_row(plural(kind), why_not, "", "")
-            continue
-        ago = "" if each.age_seconds is None else how_long(each.age_seconds)
-        changed, every = in_utc(each.changed_until) or "never", in_utc(each.compared_until) or "never"
-        listed.add_row(plural(kind), changed, every, ago)
-    return listed

@@ -22,7 +22,7 @@ from clerk_supabase_cli.simulator.orders.exploration import AT_ONCE
 from clerk_supabase_cli.simulator.orders.shrinking import describe
 from clerk_supabase_cli.simulator.portions import Findings, Plan, Search, Template, portions_of, search_portions
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import BAD, Terminal
 
 _MOST_DIFFERENCES_SHOWN = 5
 _TEMPLATE = "template_migrated"
@@ -52,7 +52,7 @@ def simulate(
     # Workers reconnect often, and the hashing of passwords would take most of the time.
     with (
         EmbeddedPostgres(settings={"scram_iterations": "1"}) as server,
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        Progress(*columns, console=console, disable=not console.is_live) as progress,
     ):
         show: dict[Search, Callable[[int], None]] = {
             search: _counter(progress, console, _NAMES[search], sum(len(each.numbers) for each in those))
@@ -76,8 +76,8 @@ def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Ca
     def show(done: int) -> None:
         nonlocal next_line
         progress.update(task, completed=done)
-        if not console.is_terminal and time.monotonic() >= next_line:
-            console.print(f"{what}: {done:,} of {total:,}")
+        if not console.is_live and time.monotonic() >= next_line:
+            console.say(f"{what}: {done:,} of {total:,}")
             next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
     return show
@@ -106,47 +106,44 @@ def _print_all(findings: Findings, seed: int, jobs: int, console: Terminal) -> b
 
 
 def _print_lost_events(report: LostEventsReport, seed: int, console: Terminal) -> None:
-    console.print(
+    console.say(
         f"{report.worlds:,} worlds reconciled in {report.seconds:.0f} s: {report.lost:,} of {report.events:,} events "
         f"lost, {report.runs:,} runs, {report.resumed:,} of which continued another, {len(report.differences)} not as "
         "in Clerk",
-        soft_wrap=True,
     )
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
-        console.print(difference, style="red", soft_wrap=True, markup=False)
+        console.say(difference, BAD)
     if report.failed_world is not None:
-        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_world} --runs 1")
+        console.say(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_world} --runs 1")
 
 
 def _print_episodes(report: EpisodesReport, seed: int, console: Terminal) -> None:
-    console.print(
+    console.say(
         f"{report.episodes:,} episodes played in {report.seconds:.0f} s: {report.deadlocks} deadlocks, "
         f"{len(report.differences)} untrue",
-        soft_wrap=True,
     )
     for what, times in sorted(report.happened.items()):
-        console.print(f"  {what:<40}{times:>10,}")
+        console.say(f"  {what:<40}{times:>10,}")
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
-        console.print(difference, style="red", soft_wrap=True, markup=False)
+        console.say(difference, BAD)
     if report.failed_episode is not None:
-        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_episode} --runs 1")
+        console.say(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_episode} --runs 1")
         for line in describe_script(report.smallest):
-            console.print(f"  {line}", soft_wrap=True, markup=False)
+            console.say(f"  {line}")
 
 
 def _print(report: Report, seed: int, jobs: int, console: Terminal) -> None:
-    console.print(
+    console.say(
         f"{report.schedules:,} schedules explored in {report.seconds:.0f} s by up to {WORKERS} workers in each of "
         f"{jobs} processes (seed {seed}): "
         f"{report.deliveries:,} deliveries in {report.batches:,} batches, {report.redelivered_batches:,} redelivered, "
         f"{report.connections_cut:,} connections cut, {report.outages:,} outages, {report.sent_back:,} sent back, "
         f"retry killed {report.retries_killed:,} times, {report.parked:,} poisonous parked, "
         f"{report.deadlocks} deadlocks, {len(report.differences)} differences",
-        soft_wrap=True,
     )
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
-        console.print(difference, style="red", soft_wrap=True)
+        console.say(difference, BAD)
     if report.failed_from is not None:
-        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_from} --runs {AT_ONCE}")
+        console.say(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_from} --runs {AT_ONCE}")
         for line in describe(report.smallest):
-            console.print(line, soft_wrap=True)
+            console.say(line)

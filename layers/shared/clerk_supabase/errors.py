@@ -21,7 +21,7 @@ ClerkSupabaseError
     ├── ChangeRefused      Postgres refuses the data
     │   └── ValueRefused   Postgres refuses a single value of the data
     ├── NotAllowed         a policy, a missing right or a tombstone forbids the statement
-    └── ClerkRejected       Clerk's Backend API refuses the request
+    └── ClerkRejected       Clerk's Backend API rejects the request
         ├── ClerkKeyRejected
         ├── WrongInstance
         ├── OrganizationsUnavailable
@@ -104,7 +104,7 @@ class EventTooLarge(Permanent):
 
 
 class Rejection(StrEnum):
-    """The reason for the refusal of a token. The values are for metrics, logs and tools, and do not change."""
+    """The reason for the rejection of a token. The values are for metrics, logs and tools, and do not change."""
 
     TOO_LONG = "too_long"
     MALFORMED = "malformed"
@@ -167,7 +167,7 @@ class TooLongToWait(ClerkUnavailable):
 
 
 class ClerkRejected(Permanent):
-    """Clerk's Backend API refuses the request; asking again does not help."""
+    """Clerk's Backend API rejects the request; asking again does not help."""
 
 
 class ClerkKeyRejected(ClerkRejected):

@@ -74,7 +74,10 @@ class Retry:
             if not isinstance(error, SetUpWrong):
                 count("RetryPostponed", len(messages))
             svix_ids = [message.envelope.svix_id for message in messages]
-            logger.warning("nothing is sent back, all messages stay", reason=str(error), svix_ids=svix_ids)
+            failure = type(error).__name__
+            logger.warning(
+                "nothing is sent back, all messages stay", reason=str(error), failure=failure, svix_ids=svix_ids
+            )
             return [message.message_id for message in messages]
         parked = [message for message in messages if message.parked is not None]
         dead = [message for message in messages if message.parked is None]

@@ -83,7 +83,7 @@ class Sync:
             if not isinstance(error, SetUpWrong):
                 count("Postponed", len(readable))
             svix_ids = [each.message.envelope.svix_id for each in readable]
-            logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=svix_ids)
+            _log_postponed(error, svix_ids)
             postponed = [Failure(each.message.message_id, error) for each in readable]
             postponed += [Failure(message.message_id, error) for message, _ in canaries]
             return self._park(hopeless, table_is_unavailable=True) + postponed
@@ -151,5 +151,11 @@ def _log(read: _Read, outcome: Outcome) -> None:
 def _postponed(read: _Read, error: Retryable) -> Failure:
     """Count and log a message to be delivered again although the other messages of its batch were applied."""
     count("Postponed")
-    logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=[read.message.envelope.svix_id])
+    _log_postponed(error, [read.message.envelope.svix_id])
     return Failure(read.message.message_id, error)
+
+
+def _log_postponed(error: Retryable, svix_ids: Sequence[str]) -> None:
+    """Log events that stay in the queue. `status` tells an outage by the class of the error, `failure`."""
+    failure = type(error).__name__
+    logger.error("not applied, SQS delivers again", reason=str(error), failure=failure, svix_ids=svix_ids)

@@ -61,9 +61,11 @@ def measured(handler: Callable[[Event, Context], dict[str, Any]]) -> Callable[[E
             return handler(event, context)
         finally:
             _write_named()
+            # Powertools warns, on standard error, of an invocation that counted nothing.
+            if metrics.metric_set:
+                metrics.flush_metrics()
 
-    written: Callable[[Event, Context], dict[str, Any]] = metrics.log_metrics(writing)
-    return written
+    return writing
 
 
 def forget() -> None:

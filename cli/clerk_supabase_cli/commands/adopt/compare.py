@@ -13,9 +13,9 @@ from clerk_supabase_cli.adopt.differences import ROWS, Comparison, Sample, compa
 from clerk_supabase_cli.adopt.mapping import read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.options import database_url_option, json_option, wide_option
 from clerk_supabase_cli.printing import counted, print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal, table
+from clerk_supabase_cli.terminal import Listing, Terminal
 
 DIFFERS: Final = 3
 """Exit status of a comparison that finds a difference."""
@@ -40,9 +40,17 @@ _MEANINGS: Final = {
 @click.option("--limit", type=click.IntRange(min=1), help="Largest number of rows in each list; by default 5, or 100.")
 @click.option("--values", "with_values", is_flag=True, help="Print the values that differ, too: personal data.")
 @database_url_option
+@wide_option
 @json_option
 def compare_command(
-    *, mapping_file: Path, show: tuple[str, ...], limit: int | None, with_values: bool, database_url: str, as_json: bool
+    *,
+    mapping_file: Path,
+    show: tuple[str, ...],
+    limit: int | None,
+    with_values: bool,
+    database_url: str,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """Compare the app's tables with the mirror, by the mapping in adopt.toml. Changes nothing.
 
@@ -69,7 +77,7 @@ def compare_command(
     if as_json:
         print_json({"equal": is_equal, "tables": found})
     else:
-        _print(found, is_listed=bool(show))
+        print_comparisons(found, Terminal(wide=wide), is_listed=bool(show))
         for name in show:
             if not any(name in each.samples for each in found):
                 say(printable(f"--show {name}: there is no such row"))
@@ -77,35 +85,36 @@ def compare_command(
         sys.exit(DIFFERS)
 
 
-def _print(found: Sequence[Comparison], *, is_listed: bool) -> None:
+def print_comparisons(found: Sequence[Comparison], console: Terminal, *, is_listed: bool) -> None:
+    """Prints the differences of each table."""
     for each in found:
         heading = (
             f"{each.table} and the mirror's {each.name}: {counted(each.rows, 'row')}, {counted(each.objects, 'object')}"
         )
-        say(printable(f"{heading}; {'equal' if each.is_equal else 'different'}"))
+        console.say(f"{heading}; {'equal' if each.is_equal else 'different'}")
         if each.unlinked:
-            say(f"  {counted(each.unlinked, 'row')} without an id of Clerk's; see: clerk-supabase adopt link")
+            console.say(f"  {counted(each.unlinked, 'row')} without an id of Clerk's; see: clerk-supabase adopt link")
         if each.kept:
-            say(f"  kept, as on_delete says: {counted(each.kept, 'row')} of deleted objects")
+            console.say(f"  kept, as on_delete says: {counted(each.kept, 'row')} of deleted objects")
         faults = {_MEANINGS[name]: (name, getattr(each, name)) for name in ROWS}
         faults |= {f"rows that differ in {column}": (column, number) for column, number in each.columns.items()}
-        shown = table("difference", "rows", *([] if is_listed else ["for example"]))
+        shown = Listing("difference", "rows", *([] if is_listed else ["for example"]), numbers={"rows"})
         for words, (name, number) in faults.items():
             if number:
                 ids = [] if is_listed else [_examples(each.samples.get(name, ()))]
-                shown.add_row(printable(words), f"{number:,}", *ids)
-        if shown.row_count:
-            Terminal().print(shown)
+                shown.add_row(words, f"{number:,}", *ids)
+        if shown:
+            console.show(shown)
         if is_listed:
-            _print_lists(each)
+            _print_lists(each, console)
 
 
-def _print_lists(compared: Comparison) -> None:
+def _print_lists(compared: Comparison, console: Terminal) -> None:
     """Prints the rows that `--show` asks for, a line each."""
     for name, samples in compared.samples.items():
-        say(printable(f"  {name}:"))
+        console.say(f"  {name}:")
         for sample in samples:
-            say(f"    {_example(sample)}")
+            console.say(f"    {_example(sample)}")
 
 
 def _examples(samples: Sequence[Sample]) -> str:
@@ -114,5 +123,5 @@ def _examples(samples: Sequence[Sample]) -> str:
 
 def _example(sample: Sample) -> str:
     if sample.mirror is None and sample.app is None:
-        return printable(sample.id)
-    return printable(f"{sample.id}: {sample.mirror!r} in the mirror, {sample.app!r} in the app")
+        return sample.id
+    return f"{sample.id}: {sample.mirror!r} in the mirror, {sample.app!r} in the app"

@@ -104,7 +104,7 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeElapsedColumn(),
     )
-    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_live) as bar:
 
         def begin(name: str) -> Callable[[int, int], None]:
             task = bar.add_task(printable(name), total=None)

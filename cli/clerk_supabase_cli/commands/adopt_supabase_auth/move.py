@@ -98,7 +98,7 @@ def _print_unit(unit: Moved, mode: Mode) -> None:
         say(f"  {printable(orphan.column)}: {orphan.old_id}, {counted(orphan.rows, 'row')}")
     if mode != "write":
         for statement in unit.statements:
-            say(f"  {statement};")
+            say(f"  {statement};", as_it_is=True)
     for note in unit.notes:
         say(f"  note: {printable(note)}")
 

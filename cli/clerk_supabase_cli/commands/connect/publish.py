@@ -225,9 +225,9 @@ def _change(connection: Connection, published: Sequence[Table], statements: Sequ
 
 def _print(statements: Sequence[str], notes: dict[str, list[str]], *, is_list: bool) -> None:
     for statement in statements:
-        say(f"{printable(statement)};")
+        say(f"{printable(statement)};", as_it_is=True)
     for table, words in notes.items():
         for each in words:
-            say(f"-- {printable(table)}: {printable(each)}")
+            say(f"-- {printable(table)}: {printable(each)}", as_it_is=True)
     if is_list and not notes:
         say("no table is published")

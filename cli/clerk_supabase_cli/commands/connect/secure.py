@@ -256,7 +256,7 @@ def _show_profiles_to(audience: Audience, url: str, *, dry_run: bool, as_json: b
     if as_json:
         print_json({"profiles": audience, "was": was, "changed": not dry_run and was != audience})
         return
-    say(f"select clerk_sync.set_profile_visibility('{audience}');")
+    say(f"select clerk_sync.set_profile_visibility('{audience}');", as_it_is=True)
     say(f"profiles {'would be' if dry_run else 'are'} visible to: {audience} (before: {was})", err=True)
 
 
@@ -323,9 +323,9 @@ def _lacks_migrations(connection: Connection) -> bool:
 
 def _print(secured: Secured, *, changed: bool) -> None:
     for statement in secured.statements:
-        say(f"{printable(statement)};")
+        say(f"{printable(statement)};", as_it_is=True)
     for opening in secured.findings:
-        say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}")
+        say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}", as_it_is=True)
     if changed:
         say(f"{printable(secured.table)} is secured: {counted(len(secured.statements), 'statement')}", err=True)
 

@@ -209,9 +209,9 @@ def _print(
     bucket: str, statements: Sequence[str], findings: Sequence[Mapping[str, str]], *, files_of_nobody: int
 ) -> None:
     for statement in statements:
-        say(f"{printable(statement)};")
+        say(f"{printable(statement)};", as_it_is=True)
     for each in findings:
-        say(f"-- {each['verdict']}: {printable(each['found'])}: {printable(each['todo'])}")
+        say(f"-- {each['verdict']}: {printable(each['found'])}: {printable(each['todo'])}", as_it_is=True)
     if files_of_nobody:
         nobodys = f"{counted(files_of_nobody, 'file')} of {printable(bucket)} will belong to nobody"
         say(f"{nobodys}: move each file into a folder with the id of its owner", err=True)

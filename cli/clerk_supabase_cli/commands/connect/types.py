@@ -57,7 +57,7 @@ def types_command(*, language: str | None, schema: str | None, output: Path | No
         mirror = read_mirror(connection, schema)
     code = _LANGUAGES[language](mirror).rstrip("\n")
     if output is None:
-        say(code)
+        say(code, as_it_is=True)
         return
     try:
         write_whole(output, f"{code}\n")

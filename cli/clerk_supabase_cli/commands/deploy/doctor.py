@@ -21,16 +21,17 @@ from clerk_supabase_cli.options import (
     optional_database_url_option,
 )
 from clerk_supabase_cli.printing import print_json, printable
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import ASIDE, BAD, DOUBTFUL, GOOD, STRONG, Terminal
 from clerk_supabase_cli.token_argument import token_of
 
 _STYLES: Final = {
-    Verdict.OK: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.SKIPPED: "dim",
+    Verdict.OK: GOOD,
+    Verdict.WARN: DOUBTFUL,
+    Verdict.FAIL: BAD,
+    Verdict.SKIPPED: ASIDE,
 }
 _WIDTH: Final = max(len(check.name) for check in CHECKS)
+_INDENT: Final = 8 + _WIDTH + 2
 
 
 @click.command("doctor")
@@ -92,7 +93,7 @@ def doctor_command(
         stack_name=stack_name, database_url=database_url or "", token=token_of(token), canary_seconds=wait, **instance
     )
     results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])
-    verdict = _print_json(list(results)) if as_json else _print(results, Terminal())
+    verdict = _print_json(list(results)) if as_json else print_results(results, Terminal())
     if verdict is Verdict.FAIL:
         sys.exit(1)
 
@@ -103,7 +104,7 @@ def _print_json(results: Sequence[Result]) -> Verdict:
     return verdict
 
 
-def _print(results: Iterable[Result], console: Terminal) -> Verdict:
+def print_results(results: Iterable[Result], console: Terminal) -> Verdict:
     """Prints each verdict as soon as the check has ended; returns the worst verdict."""
     verdicts: list[Verdict] = []
     for result in results:
@@ -112,13 +113,12 @@ def _print(results: Iterable[Result], console: Terminal) -> Verdict:
         for finding in result.findings:
             style = _STYLES[finding.verdict]
             line = Text(f"{finding.verdict:<8}", style=style) + Text(f"{name:<{_WIDTH}}  {printable(finding.words)}")
-            console.print(line, soft_wrap=True)
+            console.say(line, indent=_INDENT)
             if finding.todo:
-                console.print(
-                    Text(f"{'':<8}{'':<{_WIDTH}}  -> {printable(finding.todo)}", style="bold"), soft_wrap=True
-                )
+                console.say(f"{'':<{_INDENT}}-> {finding.todo}", STRONG, indent=_INDENT + 3)
             name = ""
     counts = Counter(verdicts)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(Verdict) if counts[verdict])
-    console.print(Text(f"\n{summary}", style=_STYLES[worst(verdicts)]))
+    console.say("")
+    console.say(summary, _STYLES[worst(verdicts)])
     return worst(verdicts)

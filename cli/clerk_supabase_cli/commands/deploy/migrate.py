@@ -129,7 +129,7 @@ def _print(each: InTheWay, label: str, *, err: bool = False) -> None:
 def _repair(database_url: str, *, is_trial: bool) -> None:
     statements = repair_database(database_url, find_root(), is_trial=is_trial)
     for statement in statements:
-        say(f"{statement};")
+        say(f"{statement};", as_it_is=True)
     if not statements:
         say("nothing differs")
     else:

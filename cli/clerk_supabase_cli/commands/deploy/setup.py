@@ -124,12 +124,12 @@ def _print(instance: Instance, found: list[Check], settings: Sequence[Setting], 
     say()
     for step in (*at_clerk(), *at_supabase(instance.host, settings)):
         say(printable(step))
-    say(_LOCAL.format(toml=config_toml(instance)))
+    say(_LOCAL.format(toml=config_toml(instance)), as_it_is=True)
     for each in stored:
         say(printable(f"{each.status:<10}{each.name}  {each.reason}".rstrip()))
     overrides = [f"{each.parameter}={each.arn}" for each in stored if each.arn]
     if overrides:
-        say("\nsam deploy --parameter-overrides " + printable(" ".join(overrides)))
+        say("\nsam deploy --parameter-overrides " + printable(" ".join(overrides)), as_it_is=True)
 
 
 def _value_of(kept: Kept) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -12,9 +12,10 @@ import click
 import msgspec
 
 from clerk_supabase_cli.local.playing import RunningInstance
-from clerk_supabase_cli.options import NumberRange, json_option
+from clerk_supabase_cli.options import NumberRange, json_option, wide_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import private_place
+from clerk_supabase_cli.terminal import Listing, Terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,8 +65,9 @@ def clerk_command() -> None:
 
 
 @clerk_command.command("list")
+@wide_option
 @json_option
-def list_command(*, as_json: bool) -> None:
+def list_command(*, wide: bool, as_json: bool) -> None:
     """List the users and organizations of the instance.
 
     \b
@@ -77,8 +79,15 @@ def list_command(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    Terminal(wide=wide).show(objects_list(found))
+
+
+def objects_list(found: Iterable[Mapping[str, Any]]) -> Listing:
+    """A list with a row for each user and organization of the instance."""
+    listed = Listing("id", "name", "email", "state")
     for each in found:
-        say(printable(f"{each['id']}  {each['name']}{'  banned' if each['banned'] else ''}"))
+        listed.add_row(each["id"], each["name"], each["email"] or "", "banned" if each["banned"] else "")
+    return listed
 
 
 # Users

@@ -79,7 +79,7 @@ def event_command(
     event = sample_event(find_root(), name, object_id)
     request = sign(event, secret)
     if not send and not url:
-        say(json.dumps(api_gateway_event(request), indent=2))
+        say(json.dumps(api_gateway_event(request), indent=2), as_it_is=True)
         return
     if not url:
         stack = running_stack(private_place())
@@ -111,7 +111,8 @@ def _teach(stack: RunningStack, name: str, event: Json) -> None:
         object_id = event["data"]["id"]
         if rejection.code == DELETED_BEFORE and str(rejection).startswith(object_id):
             say("Its tombstone in Postgres keeps the row deleted, whatever this event says. With a new id:", err=True)
-            say(f"  clerk-supabase event {name} --send --id {new_id(object_id.partition('_')[0])}", err=True)
+            again = f"clerk-supabase event {name} --send --id {new_id(object_id.partition('_')[0])}"
+            say(f"  {again}", err=True, as_it_is=True)
 
 
 def _local_secret(root: Path) -> str:

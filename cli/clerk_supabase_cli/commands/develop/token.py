@@ -125,7 +125,7 @@ def verify_command(
     if report.claims is not None:
         report = dataclasses.replace(report, mirror=schema_of(database_url))
     if as_json:
-        say(report.as_json())
+        say(report.as_json(), as_it_is=True)
     else:
         for line in report.lines():
             say(line)
@@ -207,10 +207,10 @@ def mint_command(
     mint = Mint(SigningKey.of_checkout(place), issuer)
     token = mint.session(user_id, organization, version=int(version), lifetime=lifetime, **entitled)
     if event:
-        say(json.dumps(session_event(token), indent=2))
+        say(json.dumps(session_event(token), indent=2), as_it_is=True)
         return
     say(token)
-    say(f"check it: clerk-supabase token --pem {public_key_file(place)} --issuer {issuer} -", err=True)
+    say(f"check it: clerk-supabase token --pem {public_key_file(place)} --issuer {issuer} -", err=True, as_it_is=True)
 
 
 def _elements(given: tuple[str, ...]) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.model.envelope import REASON_CLASSES
@@ -34,9 +32,16 @@ from clerk_supabase_cli.operate.parked import (
 )
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues, client
 from clerk_supabase_cli.operator_name import operator_name
-from clerk_supabase_cli.options import Moment, database_url_option, json_option, named_queues, queue_options
+from clerk_supabase_cli.options import (
+    Moment,
+    database_url_option,
+    json_option,
+    named_queues,
+    queue_options,
+    wide_option,
+)
 from clerk_supabase_cli.printing import counted, in_utc, print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal, table
+from clerk_supabase_cli.terminal import Listing, Terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,11 +90,12 @@ def _filter_options(command: Command) -> Command:
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Largest number of events; by default {_ON_A_PAGE}, with --json all."
 )
+@wide_option
 @json_option
 @database_url_option
 @queue_options
 def list_command(
-    database_url: str, as_json: bool, limit: int | None, state: str, scrubbed: bool, **options: Any
+    database_url: str, *, wide: bool, as_json: bool, limit: int | None, state: str, scrubbed: bool, **options: Any
 ) -> None:
     """List parked events, last parked first.
 
@@ -108,7 +114,7 @@ def list_command(
         print_json({"total": total, "events": events, "in_parked_queue": overflow})
         return
     if events:
-        Terminal().print(_table(events))
+        Terminal(wide=wide).show(parked_list(events))
     say(counted(total) + (f", {len(events)} of them shown" if len(events) < total else ""))
     if overflow is None:
         say(f"parked queue: not looked at; {printable(why_unknown)}", err=True)
@@ -134,7 +140,7 @@ def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
         return
     for name, value in _fields(event):
         say(f"{name:<14} {printable(value)}")
-    say(f"\n{body_as_text(body)}" if body is not None else "\nThe body was deleted.")
+    say(f"\n{body_as_text(body)}" if body is not None else "\nThe body was deleted.", as_it_is=True)
 
 
 @parked_command.command("replay")
@@ -222,7 +228,7 @@ def discard_command(
         events = find(connection, selection)
         if events and not yes:
             if not as_json:
-                Terminal().print(_table(events[:_ON_A_PAGE]))
+                Terminal().show(parked_list(events[:_ON_A_PAGE]))
             click.confirm(f"Discard {counted(len(events))} for good?", abort=True, err=True)
         discarded = discard(connection, events, operator_name())
     if as_json:
@@ -272,21 +278,18 @@ def _overflow(queues: Callable[[], Queues | None]) -> tuple[int | None, str]:
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr, if stderr is a terminal."""
     console = Terminal(stderr=True)
-    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+    with Progress(console=console, disable=quiet or not console.is_live) as bar:
         task = bar.add_task("replay", total=total)
         yield lambda done: bar.advance(task, done)
 
 
-def _table(events: list[ParkedEvent]) -> Table:
-    listed = table("event", "why", "parked (UTC)", "state")
+def parked_list(events: Sequence[ParkedEvent]) -> Listing:
+    """A list with a row for each event."""
+    listed = Listing("event", "object", "state", "type", "parked (UTC)", "why")
     for each in events:
-        what = [printable(part) for part in (each.svix_id, each.event_type, each.entity_id) if part]
-        listed.add_row(
-            Text("\n".join(what)),
-            Text(printable(f"{each.reason_class}: {each.reason}")),
-            in_utc(each.last_parked_at),
-            _state(each),
-        )
+        why = f"{each.reason_class}: {each.reason}"
+        parked = in_utc(each.last_parked_at)
+        listed.add_row(each.svix_id, each.entity_id or "", _state(each), each.event_type or "", parked, why)
     return listed
 
 

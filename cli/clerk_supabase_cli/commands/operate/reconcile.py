@@ -17,11 +17,11 @@ from clerk_supabase_cli.operate.database import DATABASE_URL
 from clerk_supabase_cli.operate.reconcile_report import (
     DIFFERENCES,
     ON_A_PAGE,
-    findings_table,
+    findings_list,
     print_report,
     print_run,
     progress_bar,
-    runs_table,
+    runs_list,
 )
 from clerk_supabase_cli.options import (
     clerk_api_url_option,
@@ -31,6 +31,7 @@ from clerk_supabase_cli.options import (
     optional_database_url_option,
     private_metadata_option,
     sync_queue_options,
+    wide_option,
 )
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.terminal import Terminal
@@ -67,6 +68,7 @@ from clerk_supabase_cli.terminal import Terminal
 @sync_queue_options
 @clerk_api_url_option
 @optional_database_url_option
+@wide_option
 @json_option
 @click.pass_context
 def reconcile_command(  # noqa: PLR0917 - click passes them by name
@@ -82,6 +84,7 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
     sync_queue_url: str | None,
     clerk_api_url: str,
     database_url: str | None,
+    wide: bool,
     as_json: bool,
 ) -> None:
     """Compare Clerk with Postgres, and repair the differences.
@@ -118,15 +121,16 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
             report = tools.reconcile.run(request, math.inf, progress)
         assert report.run_id is not None  # noqa: S101 - run() always begins one; only resync() does not
         details = details_of(tools.runs, report.run_id)
-        print_report(report, details, time.monotonic() - began, as_json=as_json)
+        print_report(report, details, time.monotonic() - began, as_json=as_json, console=Terminal(wide=wide))
     exit_for(report)
 
 
 @reconcile_command.command("runs")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of runs.")
+@wide_option
 @json_option
 @database_url_option
-def runs_command(limit: int, database_url: str, as_json: bool) -> None:
+def runs_command(limit: int, database_url: str, *, wide: bool, as_json: bool) -> None:
     """List the comparisons, newest first.
 
     \b
@@ -138,7 +142,7 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
     if as_json:
         print_json({"runs": found})
     elif found:
-        Terminal().print(runs_table(found))
+        Terminal(wide=wide).show(runs_list(found))
     else:
         say("nothing was compared yet; start with: clerk-supabase reconcile")
 
@@ -149,9 +153,12 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Largest number of objects; by default {ON_A_PAGE}, with --json all."
 )
+@wide_option
 @json_option
 @database_url_option
-def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
+def show_command(
+    run_id: int, difference: str | None, limit: int | None, database_url: str, *, wide: bool, as_json: bool
+) -> None:
     """Show a comparison: its result, and every different object. Each object has its likely cause.
 
     \b
@@ -164,10 +171,11 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
     if as_json:
         print_json({"run": details.run, "windows": details.windows, "findings": found[:limit]})
         return
-    print_run(details.run)
+    console = Terminal(wide=wide)
+    print_run(details.run, console)
     shown = found[: limit or ON_A_PAGE]
     if shown:
-        Terminal().print(findings_table(shown))
+        console.show(findings_list(shown))
     if len(shown) < len(found):
         say(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
 

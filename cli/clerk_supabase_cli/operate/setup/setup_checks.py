@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -80,9 +82,20 @@ def keys(instance: Instance) -> Check:
         return Check(
             "keys",
             FAILED,
-            f"no signing key could be fetched from {url}: check the publishable key, and the network of this machine",
+            f"no signing key could be fetched from {url}: {_why_no_keys(urlsplit(url).hostname or '')}",
         )
     return Check("keys", OK, f"{len(found.by_kid)} signing key(s) at {url}")
+
+
+def _why_no_keys(host: str) -> str:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return (
+            f"DNS has no address of {host}, which --publishable-key names: copy the key again from Clerk's dashboard "
+            "(API keys), or check DNS on this machine"
+        )
+    return "the host has an address: check the network and the proxy of this machine, and try again"
 
 
 def discovery(instance: Instance) -> Check:

@@ -80,6 +80,7 @@ class Control:
             {
                 "id": each["id"],
                 "name": each.get("name") or " ".join(filter(None, (each.get("first_name"), each.get("last_name")))),
+                "email": _primary_address(each),
                 "banned": each.get("banned", False),
             }
             for each in found
@@ -130,3 +131,10 @@ def _number(values: Json, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
         raise unprocessable(name, "must be a number from 0 to 3600")
     return float(value)
+
+
+def _primary_address(found: Json) -> str | None:
+    """The primary e-mail address of a user; None without one, and for an organization."""
+    addresses = {each["id"]: each["email_address"] for each in found.get("email_addresses") or ()}
+    address: str | None = addresses.get(found.get("primary_email_address_id"))
+    return address

@@ -1,0 +1,59 @@
+"""The output of all commands at three widths and in a pipe. `python -m tests.kit.screens` writes what is compared."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase_cli.printing import cells, folds
+from clerk_supabase_cli.terminal import Listing, Terminal
+from tests.kit.screens import IDS, WIDTHS, file_of, written
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_commands_print_is_as_recorded(width: int | None) -> None:
+    assert written(width) == file_of(width).read_text()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_line_is_wider_than_the_terminal_and_no_id_is_split(width: int | None) -> None:
+    text = written(width)
+    assert width is None or [line for line in text.splitlines() if cells(line) > width] == []
+    whole = [written(None).count(each) for each in IDS]
+    assert min(whole) > 0
+    assert [text.count(each) for each in IDS] == whole
+
+
+def test_a_pipe_gets_each_row_as_one_line_without_a_frame() -> None:
+    assert not re.search("[\u2500-\u257f\x1b]", written(None))
+    out = io.StringIO()
+    listed = Listing("first", "second")
+    listed.add_row("x" * 300, "y" * 300)
+    Terminal(file=out).show(listed)
+    assert len(out.getvalue().splitlines()) == 2
+
+
+def test_wide_prints_each_row_on_one_line_of_a_narrow_terminal() -> None:
+    out = io.StringIO()
+    listed = Listing("first", "second")
+    listed.add_row("x" * 300, "y" * 300)
+    Terminal(file=out, width=80, wide=True).show(listed)
+    assert len(out.getvalue().splitlines()) == 2
+
+
+@given(st.text(st.sampled_from("ab ,`:\u6709"), max_size=120), st.integers(1, 40), st.integers(0, 10))
+def test_a_folded_line_keeps_every_word(line: str, width: int, indent: int) -> None:
+    parts = [line[start:end] for start, end in folds(line, width, indent)]
+    assert " ".join(parts).split() == line.split()
+    for part in parts[1:]:
+        assert cells(part) + indent <= width or len(part.split()) == 1
+
+
+def test_a_command_to_copy_is_not_folded() -> None:
+    line = "7 events are parked and wait for a person; see: clerk-supabase parked list --state replayed; or ask"
+    parts = [line[start:end] for start, end in folds(line, 50, 2)]
+    assert "clerk-supabase parked list --state replayed; or" in parts
