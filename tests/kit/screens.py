@@ -33,7 +33,18 @@ from clerk_supabase_cli.operate.monitor.report import report as status_report
 from clerk_supabase_cli.operate.parked import ParkedEvent
 from clerk_supabase_cli.operate.queues import Depth
 from clerk_supabase_cli.operate.reconcile_report import findings_list, print_report, runs_list
-from clerk_supabase_cli.operate.status import Compared, Database, Lag, LeftOut, NotPurged, Reason, Recent, Status, Unfed
+from clerk_supabase_cli.operate.status import (
+    Compared,
+    Database,
+    Lag,
+    LeftOut,
+    NotPurged,
+    Reason,
+    Recent,
+    Status,
+    Unfed,
+    WrongInstance,
+)
 from clerk_supabase_cli.terminal import Terminal
 
 SCREENS: Final = Path(__file__).parents[1] / "unit" / "screens"
@@ -81,6 +92,9 @@ def made_up_status() -> Status:
         left_out=LeftOut(3, USER),
         not_purged=[NotPurged("organization_membership", _WHY, 2, _AT)],
         unfed=[Unfed("public.team_members", "23514", _WHY, 1, _AT)],
+        wrong_instances=[
+            WrongInstance("ins_2Other00000000000000000000", 3, _AT, is_recent=True, mirrored="ins_2Own0000")
+        ],
         compared={"user": compared, "organization": replace(compared, is_switched_off=True)},
         differing_objects=2,
     )

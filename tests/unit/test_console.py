@@ -29,6 +29,7 @@ DATABASE = Database(
     left_out=LeftOut(0, None),
     not_purged=[],
     unfed=[],
+    wrong_instances=[],
     compared={"user": Compared(NOW, NOW, False, HOUR), "domain": Compared(None, None, True, None)},
     differing_objects=0,
 )

@@ -200,12 +200,13 @@ def test_a_one_time_code_reaches_neither_a_queue_nor_the_log(endpoint: Endpoint,
     ],
 )
 def test_a_field_that_a_kind_calls_secret_is_removed_before_the_event_waits_or_is_parked(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, data: str, queued: str
+    account: Account, monkeypatch: pytest.MonkeyPatch, data: str, queued: str
 ) -> None:
     """Planted as facts: no kind of this project has such a field, but a kind of the app may."""
     facts = Facts("sent_email", 9001, "e-mails", "public.emails", "id", "email", ("created",), secrets=("body",))
     monkeypatch.setattr(ingest, "FACTS", {"sent_email": facts})
     monkeypatch.setattr(ingest, "SYNCED_TYPES", {"email.created": Meaning("sent_email")})
+    endpoint = Endpoint(account)
     assert endpoint.post_body(f'{{"type":"email.created","timestamp":7,"data":{data}}}').status == 202
     [message] = [*endpoint.accepted(), *messages_of({"Records": endpoint.parked()})]
     assert message.envelope.body.decode() == f'{{"type":"email.created","timestamp":7,"data":{queued}}}'
