@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.kit.aws import Account
+from tests.kit.aws_http import served
 from tests.kit.environments import environment_of
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
@@ -37,14 +38,18 @@ def secret() -> str:
 
 
 @pytest.fixture
-def ingest(account: Account, secret: str, root: Path) -> Handler:
-    return load(
-        root,
-        "ingest",
-        WEBHOOK_SECRET_ARN=account.put_secret("webhook", secret),
-        SYNC_QUEUE_URL=account.sync_queue_url,
-        PARKED_QUEUE_URL=account.parked_queue_url,
-    )
+def ingest(account: Account, secret: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+    with served(account) as url:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "made-up")
+        yield load(
+            root,
+            "ingest",
+            AWS_ENDPOINT_URL=url,
+            WEBHOOK_SECRET_ARN=account.put_secret("webhook", secret),
+            SYNC_QUEUE_URL=account.sync_queue_url,
+            PARKED_QUEUE_URL=account.parked_queue_url,
+        )
 
 
 def test_ingest_answers_api_gateway(ingest: Handler, account: Account, secret: str) -> None:
