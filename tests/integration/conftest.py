@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -56,7 +56,7 @@ def _finds_nothing_new(item: pytest.Function) -> bool:
     Of the two projects that grant nothing by default, the stricter one is enough for the long files. Where the
     functions in the schema clerk were revoked, the short files read through each policy that calls them.
     """
-    known = item.callspec.params if hasattr(item, "callspec") else {}
+    known: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
     project = known.get("with_examples", PROJECTS[0])
     if known.get("postgres_version", NEWEST) != NEWEST:
         return project != PROJECTS[0] or known.get("role", WORKER) not in (WORKER, "authenticated")
