@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
@@ -84,6 +85,9 @@ def commands() -> None:
 
 def main() -> None:
     """Runs the command; a failure with a known cause is shown as a line, not as a traceback."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # An answer in another encoding is a wrong answer, and no fault of the command.
+        sys.stdin.reconfigure(errors="backslashreplace")
     try:
         _run()
     except SystemExit as ended:

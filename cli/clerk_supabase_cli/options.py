@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from clerk_supabase.clerk.http import BASE_URL
+from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.database import DATABASE_URL
 from clerk_supabase_cli.operate.function_logs import FunctionLogs

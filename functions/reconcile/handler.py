@@ -10,7 +10,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
-from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.clerk.address import BASE_URL
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.postgres.store import Store

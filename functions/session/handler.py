@@ -6,7 +6,8 @@ from typing import Any
 
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.secrets import Secret
-from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.clerk.address import BASE_URL
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.postgres.connection import SESSION_PATIENCE_SECONDS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.session import Session

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +17,7 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, api_with, reader
-from tests.kit.databases import Connection, Database, Databases
+from tests.kit.databases import WORKER, Connection, Database, Databases
 from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.pipeline import Pipeline
@@ -37,20 +38,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The claims in SQL run on the newest Postgres for every kind of project, on the others for the commonest kind.
-
-    Default privileges and superusers are the same on each version, and the claims are a tenth of the time of all tests.
-    """
-    left_out = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function)
-        and hasattr(item, "callspec")
-        and item.callspec.params.get("postgres_version", NEWEST) != NEWEST
-        and item.callspec.params.get("with_examples", PROJECTS[0]) != PROJECTS[0]
-    ]
+    """Leaves out tests with parameters that would find what the others find."""
+    left_out = [item for item in items if isinstance(item, pytest.Function) and _finds_nothing_new(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+
+
+# Files of sql/tests that make a hundred tables each.
+_LONG_FILES: Final = ("ownership", "secure")
+_IN_SHORT_FILES: Final = ("not granted by default", "execute revoked")
+
+
+def _finds_nothing_new(item: pytest.Function) -> bool:
+    """Tells whether no fault would be found by this test alone.
+
+    Default privileges and superusers are the same on each version of Postgres, so the claims in SQL take the commonest
+    project on the older ones. Whether an attack on a function succeeds depends on the catalogue, and not on the role:
+    two roles are enough there, of which one reaches most functions, and the other one most policies.
+
+    Of the two projects that grant nothing by default, the stricter one is enough for the long files. Where the
+    functions in the schema clerk were revoked, the short files read through each policy that calls them.
+    """
+    known: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
+    project = known.get("with_examples", PROJECTS[0])
+    if known.get("postgres_version", NEWEST) != NEWEST:
+        return project != PROJECTS[0] or known.get("role", WORKER) not in (WORKER, "authenticated")
+    file = known.get("file")
+    return file is not None and file.stem in _LONG_FILES and project is not None and project.name in _IN_SHORT_FILES
 
 
 @pytest.fixture(scope="session")

@@ -99,8 +99,15 @@ OPTIONAL: Final = {
     "begin_run.allow_emptied",
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
+NO_RUN: Final[list[Any]] = [None, "NaN", "1", -1, 0, 1.5, 1e300, [], {}]
 NO_TALLIES: Final[list[Any]] = [None, 5, [], *({"user": each} for each in ("x", "NaN", -1, 0.5, 1e300, None))]
 NO_MOMENTS: Final[list[Any]] = [None, 5, {}, ["NaN"], [-1], [1e300], [None], [0] * 101]
+NO_WINDOWS: Final[list[dict[str, Any]]] = [
+    *({"number": each} for each in ("NaN", -1, None)),
+    *({"kind": each} for each in ("clerk", None)),
+    *({"start": each} for each in ("NaN", -1)),
+    {"end": 1e300},
+]
 NOT_AT_MOST_AN_HOUR: Final = [0, 3601, 1_000_000_000]
 
 
@@ -178,10 +185,11 @@ def test_a_value_that_is_no_number_within_bounds_is_refused_by_name(
 
 
 @pytest.mark.parametrize("function", OF_A_RUN)
-@pytest.mark.parametrize("run", [None, "NaN", "1", -1, 0, 1.5, 1e300, [], {}])
-def test_a_value_that_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
-    with pytest.raises(InvalidParameterValue, match="run is no whole number"):
-        call(worker, function, request_of(worker, function) | {"run": run})
+def test_a_value_that_is_no_run_is_refused(function: str, worker: Connection) -> None:
+    request = request_of(worker, function)
+    for run in NO_RUN:
+        with pytest.raises(InvalidParameterValue, match="run is no whole number"):
+            call(worker, function, request | {"run": run})
 
 
 @pytest.mark.parametrize("function", OF_A_RUN)
@@ -212,43 +220,36 @@ def test_the_findings_of_a_finished_run_cannot_be_changed(function: str, worker:
 
 
 @pytest.mark.parametrize(
-    ("function", "field", "wrong"),
+    ("function", "field", "wrongs"),
     [
-        *(("begin_run", "mode", each) for each in (None, "", "slow", 5)),
-        *(("begin_run", "dry_run", each) for each in (None, "true", 0)),
-        *(("begin_run", "versions_only", each) for each in (None, "true", 0)),
-        *(("begin_run", "instance_id", each) for each in (None, "", "a b", "x" * 256)),
-        *(("keep_house", "purge_by", each) for each in (None, "", "burn", 5)),
-        *(("end_run", "state", each) for each in (None, "", "done", 5)),
-        *(("compare", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("find_unseen", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("next_slice", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("visit_slice", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("visit_slice", name, each) for name in ("is_whole", "is_switched_off") for each in (None, "true", 0)),
-        *(("visit_slice", "end", each) for each in (0, 253_402_300_800_000)),
-        *(("rank_rows", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("rank_rows", "moments", each) for each in NO_MOMENTS),
-        *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("check_rows", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("held_repairs", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("compare", "tally", each) for each in NO_TALLIES),
-        *(("finish_window", "tally", each) for each in NO_TALLIES),
-        *(("plan_run", "expected", each) for each in NO_TALLIES),
-        *(
-            ("plan_run", "windows", [dict(WINDOW, **each)])
-            for each in ({"number": "NaN"}, {"number": -1}, {"number": None})
-        ),
-        *(
-            ("plan_run", "windows", [dict(WINDOW, **each)])
-            for each in ({"kind": "clerk"}, {"kind": None}, {"start": "NaN"})
-        ),
-        *(("plan_run", "windows", [dict(WINDOW, **each)]) for each in ({"end": 1e300}, {"start": -1})),
-        *(("settle_findings", "gone", {"user_1": each}) for each in ("NaN", -1, 1e300, None)),
+        ("begin_run", "mode", [None, "", "slow", 5]),
+        ("begin_run", "dry_run", [None, "true", 0]),
+        ("begin_run", "versions_only", [None, "true", 0]),
+        ("begin_run", "instance_id", [None, "", "a b", "x" * 256]),
+        ("keep_house", "purge_by", [None, "", "burn", 5]),
+        ("end_run", "state", [None, "", "done", 5]),
+        ("compare", "kind", [None, "", "clerk", 5]),
+        ("find_unseen", "kind", [None, "", "clerk", 5]),
+        ("next_slice", "kind", [None, "", "clerk", 5]),
+        ("visit_slice", "kind", [None, "", "clerk", 5]),
+        ("visit_slice", "is_whole", [None, "true", 0]),
+        ("visit_slice", "is_switched_off", [None, "true", 0]),
+        ("visit_slice", "end", [0, 253_402_300_800_000]),
+        ("rank_rows", "kind", [None, "", "clerk", 5]),
+        ("rank_rows", "moments", NO_MOMENTS),
+        ("settle_findings", "kind", [None, "", "clerk", 5]),
+        ("delete_candidates", "kind", [None, "", "clerk", 5]),
+        ("check_rows", "kind", [None, "", "clerk", 5]),
+        ("held_repairs", "kind", [None, "", "clerk", 5]),
+        ("compare", "tally", NO_TALLIES),
+        ("finish_window", "tally", NO_TALLIES),
+        ("plan_run", "expected", NO_TALLIES),
+        ("plan_run", "windows", [[WINDOW | each] for each in NO_WINDOWS]),
+        ("settle_findings", "gone", [{"user_1": each} for each in ("NaN", -1, 1e300, None)]),
     ],
 )
 def test_a_meaningless_value_is_refused(
-    function: str, field: str, wrong: Any, worker: Connection, admin: Connection
+    function: str, field: str, wrongs: list[Any], worker: Connection, admin: Connection
 ) -> None:
     request = request_of(worker, function)
     if field == "gone":
@@ -258,8 +259,9 @@ def test_a_meaningless_value_is_refused(
             [request["run"]],
         )
     before = everything(admin)
-    with pytest.raises(InvalidParameterValue):
-        call(worker, function, request | {field: wrong})
+    for wrong in wrongs:
+        with pytest.raises(InvalidParameterValue):
+            call(worker, function, request | {field: wrong})
     assert everything(admin) == before
 
 

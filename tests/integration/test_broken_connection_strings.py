@@ -46,8 +46,8 @@ PUBLISHABLE_KEY = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 FUNCTIONS = ("sync", "retry", "reconcile", "session")
 VARIABLES = ("DATABASE_URL", "SYNC_DATABASE_URL", "SESSION_DATABASE_URL")
 
-# Most of the time of an example is the load of a handler.
-thorough = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+# Most of the time of an example is the load of a handler. All forty commands and functions read the same strings.
+thorough = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def found_in(text: str) -> set[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.clerk.api import Clerk
-from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.settings import (

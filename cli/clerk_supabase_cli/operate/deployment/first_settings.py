@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.clerk.api import Clerk
-from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkUnavailable
 from clerk_supabase_cli.failure import Failure

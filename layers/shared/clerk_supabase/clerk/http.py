@@ -19,6 +19,7 @@ import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.clerk.pages import Unreadable
 from clerk_supabase.clerk.rate_limit import TokenBucket
 from clerk_supabase.errors import (
@@ -36,7 +37,6 @@ from clerk_supabase.errors import (
 if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
 
-BASE_URL: Final = "https://api.clerk.com/v1"
 API_VERSION: Final = "2026-05-12"
 # Requests in ten seconds, by the prefix of the secret key.
 _LIMITS: Final = {"sk_live_": 1000, "sk_test_": 100}
