@@ -58,7 +58,7 @@ class Facts:
     is_list_whole: bool = True
     """False: the list may leave objects out, so a missing object is never deleted."""
     healed_by: str = ""
-    """How a lost event is made good when no list has the objects, in words; empty: Clerk lists the objects."""
+    """Words that tell how a lost event is made good, when Clerk has no list of the objects; empty with a list."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     keeps_private_metadata: bool = False
