@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
@@ -20,22 +21,30 @@ _ADVICE: Final = (
 )
 
 
+_NOT_HEALED: Final = "a lost event stays lost until the next event of the object"
+
+
 def compared(patient: Patient) -> Iterator[Finding]:
     """Checks that every kind was compared within the bounds set by the stack, or the default bounds without a stack."""
     bound = _sweep_minutes(patient) * 60 * _FACTOR
     with patient.database() as connection:
         found = read_compared(connection)
     for kind, each in found.items():
+        facts = FACTS.get(kind)
+        plural = facts.plural if facts else f"{kind}s"
+        if facts and kind not in READ_KINDS:
+            yield ok(f"{plural} are not compared, as Clerk has no list of them: {facts.healed_by or _NOT_HEALED}")
+            continue
         oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
         if each.is_switched_off:
-            yield ok(f"{kind}s are switched off in Clerk, and not compared")
+            yield ok(f"{plural} are switched off in Clerk, and not compared")
         elif each.age_seconds is None:
-            yield warn(f"{kind}s were never compared as a whole", _ADVICE)
+            yield warn(f"{plural} were never compared as a whole", _ADVICE)
         elif each.age_seconds > oldest:
             ago = how_long(each.age_seconds)
-            yield warn(f"all {kind}s were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
+            yield warn(f"all {plural} were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
         else:
-            yield ok(f"all {kind}s were compared within {how_long(max(0.0, each.age_seconds))}")
+            yield ok(f"all {plural} were compared within {how_long(max(0.0, each.age_seconds))}")
 
 
 def _sweep_minutes(patient: Patient) -> float:

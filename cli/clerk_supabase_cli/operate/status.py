@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
@@ -406,10 +407,14 @@ def _lag_table(recent: Mapping[str, Recent]) -> Table:
 def _compared_table(compared: Mapping[str, Compared]) -> Table:
     listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
     for kind, each in compared.items():
+        plural = FACTS[kind].plural if kind in FACTS else f"{kind}s"
+        if kind in FACTS and kind not in READ_KINDS:
+            listed.add_row(plural, "no list in Clerk", "", "")
+            continue
         if each.is_switched_off:
-            listed.add_row(f"{kind}s", "switched off in Clerk", "", "")
+            listed.add_row(plural, "switched off in Clerk", "", "")
             continue
         ago = "" if each.age_seconds is None else how_long(each.age_seconds)
         changed, every = in_utc(each.changed_until) or "never", in_utc(each.compared_until) or "never"
-        listed.add_row(f"{kind}s", changed, every, ago)
+        listed.add_row(plural, changed, every, ago)
     return listed

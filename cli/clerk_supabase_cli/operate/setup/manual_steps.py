@@ -13,6 +13,7 @@ def at_clerk(webhook_url: str = "") -> Iterator[str]:
     yield (
         "  with all events of user, organization, organizationMembership, organizationInvitation and organizationDomain"
     )
+    yield "  and, with Clerk's Billing, with all events of subscription, subscriptionItem and paymentAttempt"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 
