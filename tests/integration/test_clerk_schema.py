@@ -13,6 +13,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.answers import Answers
@@ -21,6 +22,7 @@ from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.clerk_schema import FAMILIES, SCHEMA, faults
+from tests.kit.kinds import OURS
 
 AT: Final = 1_700_000_000_000
 TIMES: Final = {"created_at": AT, "updated_at": AT}
@@ -34,6 +36,8 @@ LISTS: Final[Mapping[str, str]] = {
     "/organization_permissions": "Permission",
     "/organization_roles": "Role",
     "/waitlist_entries": "WaitlistEntry",
+    "/billing/subscription_items": "CommerceSubscriptionItem",
+    "/billing/plans": "CommercePlan",
 }
 # These show on purpose what Clerk does not describe.
 ODD: Final = {"user.unknown-type", "user.created.google-before-2025"}
@@ -90,7 +94,11 @@ def lived() -> World:
 
 def test_every_event_of_the_simulator_is_as_clerk_describes_it() -> None:
     events = lived().events
-    assert {object_of(event["type"]) for event in events} == {*LISTS.values(), "DeletedObject", "Session"}
+    kinds = (kind for kind in World(Random(1), "1").objects() if kind in OURS)
+    assert {object_of(event["type"]) for event in events} == {
+        *(FAMILIES[FACTS[kind].event] for kind in kinds),
+        "DeletedObject",
+    }
     found = {fault for event in events for fault in faults(event["data"], object_of(event["type"]))}
     assert found == set()
 

@@ -312,6 +312,7 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
     verdict, words = doctor.verdict("compared")
     assert verdict == "ok"
     assert "domains are switched off in Clerk" in words
+    assert "payment attempts are not compared, as Clerk has no list of them: Clerk can send the event again" in words
 
 
 def test_a_kind_that_clerk_does_not_list_is_named_with_what_repairs_it(

@@ -85,7 +85,8 @@ def fill(owner: Connection) -> None:
     """Puts people and organizations into an empty database, and creates a role without any right.
 
     Ada owns her row and belongs to no organization; of Sam, the stranger, nothing has arrived; Mia is a member of Labs;
-    Ann, Ben and Dee are its admins. Eve and her organization belong to none of them. Gone was deleted.
+    Ann, Ben and Dee are its admins. Eve and her organization belong to none of them. Gone was deleted. Ada and each
+    organization have a subscription.
     """
     owner.execute(
         sql.SQL("drop role if exists {0}; create role {0} nologin").format(sql.Identifier(_NOBODY)).as_string(owner)
@@ -99,6 +100,8 @@ def fill(owner: Connection) -> None:
             owner, "clerk.organization_invitations", clerk_invitation_id=f"inv_{organization}", role="org:a", **here
         )
         _insert(owner, "clerk.organization_domains", clerk_domain_id=f"dmn_{organization}", **here)
+        _insert_billing(owner, organization, **here)
+    _insert_billing(owner, "ada", clerk_user_id="user_ada")
     for name, deleted_at in {"here": None, "gone": "2026-01-01"}.items():
         _insert(owner, "clerk.permissions", clerk_permission_id=f"perm_{name}", deleted_at=deleted_at)
         _insert(owner, "clerk.roles", clerk_role_id=f"role_{name}", deleted_at=deleted_at)
@@ -116,6 +119,13 @@ def fill(owner: Connection) -> None:
             role=role,
             **_ORGANIZATIONS[organization],
         )
+
+
+def _insert_billing(owner: Connection, name: str, **payer: object) -> None:
+    billed = {"status": "active", **payer}
+    _insert(owner, "clerk.subscriptions", clerk_subscription_id=f"sub_{name}", **billed)
+    _insert(owner, "clerk.subscription_items", clerk_subscription_item_id=f"item_{name}", **billed)
+    _insert(owner, "clerk.payment_attempts", clerk_payment_attempt_id=f"pay_{name}", **billed)
 
 
 def forget_nobody(owner: Connection) -> None:
