@@ -407,9 +407,7 @@ def _lag_table(recent: Mapping[str, Recent]) -> Table:
 def _compared_table(compared: Mapping[str, Compared]) -> Table:
     listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
     for kind, each in compared.items():
-        why_not = (
-            "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "not listed by Clerk"
-        )
+        why_not = "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "no list in Clerk"
         if why_not:
             listed.add_row(plural(kind), why_not, "", "")
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase_cli.event_types import families, is_compared, plural, what_heals
+from clerk_supabase_cli.event_types import is_compared, what_heals
 from clerk_supabase_cli.operate.setup.supabase_settings import PROVIDER, SCHEMAS, Setting
 
 
@@ -15,11 +15,13 @@ def at_clerk(webhook_url: str = "") -> Iterator[str]:
     A kind that reconcile cannot compare is named with what repairs it, because its lost events cost a person work.
     """
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    *some, last = families()
-    yield f"  with all events of {', '.join(some)} and {last}"
-    for kind in FACTS:
+    yield f"  with all events of {', '.join(facts.event for facts in FACTS.values() if not facts.parameter)}"
+    for facts in FACTS.values():
+        if facts.parameter:
+            yield f"  and, in a stack with {facts.parameter}, of {facts.event}"
+    for kind, facts in FACTS.items():
         if not is_compared(kind):
-            yield f"  {plural(kind)}: {what_heals(kind)}"
+            yield f"  Clerk has no list of {facts.plural}; after lost events: {what_heals(kind)}"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 

@@ -44,6 +44,8 @@ class Facts:
     gone_path: str = ""
     """Request that proves that an object is gone: Clerk answers 404, or with a complete list without the object. Empty:
     the request of `again_path`."""
+    healed_by: str = ""
+    """Words that tell how a lost event is made good, when Clerk has no list of the objects; empty with a list."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     secrets: tuple[str, ...] = ()
@@ -51,6 +53,8 @@ class Facts:
     or is parked."""
     keeps_private_metadata: bool = False
     """True: the stack keeps private metadata of the kind, if its parameter says so."""
+    parameter: str = ""
+    """Parameter of the stack that has to be above 0 for the kind to be synced; empty: the kind is always synced."""
 
     @property
     def is_in_mirror(self) -> bool:
