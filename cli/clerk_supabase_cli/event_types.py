@@ -42,7 +42,7 @@ NAMED_ELSEWHERE: Final = frozenset({"subscriptionItem.expired"})
 CLERKS_TYPES: Final = tuple(f"{family}.{verb}" for family, verbs in VERBS.items() for verb in verbs)
 """All types of Clerk's webhooks."""
 
-_ONE_TIME_CODES: Final = "its text has one-time codes and links to sign in: do not subscribe to it"
+_ONE_TIME_CODES: Final = "has one-time codes and links to sign in; an app can keep the rest: docs/sync-another-type.md"
 _NOT_YET: Final = "no kind of this release"
 NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
     {
