@@ -6,7 +6,7 @@ https://github.com/clerk/javascript (packages/backend/src/api/resources/Webhooks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -36,10 +36,13 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """Verbs of Clerk's events, by the first word of the types."""
 
+NAMED_ELSEWHERE: Final = frozenset({"subscriptionItem.expired"})
+"""Types that Clerk names in https://github.com/clerk/skills alone, and does not describe."""
+
 CLERKS_TYPES: Final = tuple(f"{family}.{verb}" for family, verbs in VERBS.items() for verb in verbs)
 """All types of Clerk's webhooks."""
 
-_ONE_TIME_CODES: Final = "the body has one-time codes and links to sign in: do not subscribe to it"
+_ONE_TIME_CODES: Final = "has one-time codes and links to sign in; an app can keep the rest: docs/sync-another-type.md"
 NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "email": _ONE_TIME_CODES,
@@ -48,7 +51,7 @@ NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Reasons why events become no row, by the first word of the types."""
 
-REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"
+_REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"
 
 
 def becomes(event_type: str) -> str | None:
@@ -59,21 +62,14 @@ def becomes(event_type: str) -> str | None:
     return NOT_MIRRORED.get(event_type.partition(".")[0])
 
 
-def families() -> Iterator[str]:
-    """The first words of the types to subscribe to."""
-    yield from dict.fromkeys(name.partition(".")[0] for name in SYNCED_TYPES)
-
-
 def is_compared(kind: Kind) -> bool:
     """Tells whether reconcile compares a kind; True for a kind that only the database knows."""
     return kind in READ_KINDS or kind not in FACTS
 
 
 def what_heals(kind: Kind) -> str:
-    """The repair of a kind's rows after lost events."""
-    if is_compared(kind):
-        return "reconcile compares them with Clerk"
-    return FACTS[kind].healed_by or f"Clerk has no list of them to compare with; {REPLAY}"
+    """The repair of the rows of a kind that reconcile does not compare, after lost events."""
+    return FACTS[kind].healed_by or _REPLAY
 
 
 def plural(kind: Kind) -> str:

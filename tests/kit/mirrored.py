@@ -16,8 +16,16 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase.model.facts import Facts
-from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase_cli.event_types import CLERKS_TYPES, NOT_MIRRORED, VERBS, becomes, is_compared, what_heals
+from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES
+from clerk_supabase_cli.event_types import (
+    CLERKS_TYPES,
+    NAMED_ELSEWHERE,
+    NOT_MIRRORED,
+    VERBS,
+    becomes,
+    is_compared,
+    what_heals,
+)
 from clerk_supabase_cli.project import find_root
 from tests.kit.clerk_schema import FAMILIES, SCHEMA
 from tests.kit.kinds import OUR_TYPES, OURS
@@ -115,14 +123,20 @@ def fields_of(family: str) -> tuple[Field, ...]:
 
 
 def _without_column(around: Sequence[tuple[FieldPath, str]], with_columns: Iterable[FieldPath]) -> Field:
-    """The field with its reason; if all fields around it share the reason, the outermost of these."""
-    path, _ = around[-1]
-    for outer, name in around:
-        reason = reasons().get(name) or reasons().get(f"*.{name.partition('.')[2]}")
-        if reason:
-            is_whole = not any(each[: len(outer)] == outer for each in with_columns)
-            return Field(outer if is_whole else path, reason=reason)
-    return Field(path)
+    """The field with its reason, or an outer field without any column inside, which stands for all fields in it.
+
+    The reason of such an outer field comes first, then the reason that is closest to the field.
+    """
+    empty = [(path, name) for path, name in around if not any(each[: len(path)] == path for each in with_columns)]
+    for path, name in empty:
+        if reason := _reason(name):
+            return Field(path, reason=reason)
+    closest = next((reason for _, name in reversed(around) if (reason := _reason(name))), "")
+    return Field(empty[0][0], reason=closest)
+
+
+def _reason(name: str) -> str:
+    return reasons().get(name) or reasons().get(f"*.{name.partition('.')[2]}", "")
 
 
 @cache
@@ -149,7 +163,8 @@ def undecided_types() -> list[str]:
     wrong += [
         f"{name}: a row, and a reason in NOT_MIRRORED" for name in OUR_TYPES if name.split(".")[0] in NOT_MIRRORED
     ]
-    return wrong + [f"{name}: not in VERBS" for name in sorted(OUR_TYPES - {*CLERKS_TYPES})]
+    unknown = OUR_TYPES - {*CLERKS_TYPES} - NAMED_ELSEWHERE
+    return wrong + [f"{name}: not in VERBS" for name in sorted(unknown)]
 
 
 def undecided_fields() -> list[str]:
@@ -194,7 +209,7 @@ def document() -> str:
 
 
 def _types() -> str:
-    number, rows = len(CLERKS_TYPES), len(OUR_TYPES)
+    number, rows = len(CLERKS_TYPES), len(OUR_TYPES & {*CLERKS_TYPES})
     said = (
         f"{number} of {number} types are decided: {rows} become rows, {number - rows} are answered 200 and not stored."
     )
@@ -206,8 +221,10 @@ def _types() -> str:
 
 
 def _decision(family: str, verbs: Sequence[str]) -> str:
-    decided = sorted({str(becomes(f"{family}.{verb}")) for verb in verbs})
-    return ", ".join(f"rows of `{each}`" if family in _MIRRORED else f"- {each}" for each in decided)
+    if family not in _MIRRORED:
+        return f"- {NOT_MIRRORED.get(family)}"
+    facts = FACTS[SYNCED_TYPES[f"{family}.{verbs[0]}"].kind]
+    return f"rows of `{facts.relation('clerk')}`" + (f", with `{facts.parameter}`" if facts.parameter else "")
 
 
 def _comparisons() -> str:
@@ -218,13 +235,9 @@ def _comparisons() -> str:
 def _comparison(facts: Facts) -> tuple[str, str, str]:
     """The full run, the quick run, and what repairs the rows after lost events."""
     if not is_compared(facts.kind):
-        return "-", "-", what_heals(facts.kind)
+        return "- Clerk has no list", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"
-    return (
-        "every column of all",
-        quick if facts.list_path else "changed, new and missing ones",
-        what_heals(facts.kind),
-    )
+    return "every column of all", quick if facts.list_path else "changed, new and missing ones", "both runs"
 
 
 def _section(family: str) -> str:

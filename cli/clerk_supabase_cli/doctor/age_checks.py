@@ -7,7 +7,7 @@ from typing import Final
 
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
-from clerk_supabase_cli.doctor.verdicts import Finding, ok, skipped, warn
+from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
 from clerk_supabase_cli.event_types import is_compared, plural, what_heals
 from clerk_supabase_cli.operate.status import read_compared
 from clerk_supabase_cli.printing import how_long
@@ -33,7 +33,7 @@ def compared(patient: Patient) -> Iterator[Finding]:
         oldest = OLDEST_USERS_SECONDS if kind == "user" else bound
         name = plural(kind)
         if not is_compared(kind):
-            yield skipped(f"{name} are never compared: {what_heals(kind)}")
+            yield ok(f"{name} are not compared, as Clerk has no list of them: {what_heals(kind)}")
         elif each.is_switched_off:
             yield ok(f"{name} are switched off in Clerk, and not compared")
         elif each.age_seconds is None:

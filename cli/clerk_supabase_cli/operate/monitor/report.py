@@ -84,9 +84,7 @@ def _lag_list(recent: Mapping[str, Recent]) -> Listing:
 def _compared_list(compared: Mapping[str, Compared]) -> Listing:
     listed = Listing("compared with Clerk", "ago", "every row since (UTC)", "changes in Clerk until (UTC)")
     for kind, each in compared.items():
-        why_not = (
-            "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "not listed by Clerk"
-        )
+        why_not = "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "no list in Clerk"
         if why_not:
             listed.add_row(plural(kind), "", why_not, "")
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase_cli.event_types import families, is_compared, what_heals
+from clerk_supabase_cli.event_types import is_compared, what_heals
 from clerk_supabase_cli.operate.setup.supabase_settings import PROVIDER, SCHEMAS, Setting
 
 
@@ -15,14 +15,13 @@ def at_clerk(webhook_url: str = "") -> Iterator[str]:
     A kind that reconcile cannot compare is named with what repairs it, because its lost events cost a person work.
     """
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    optional = {facts.event for facts in FACTS.values() if facts.parameter}
-    *some, last = [family for family in families() if family not in optional]
-    yield f"  with all events of {', '.join(some)} and {last}"
+    yield f"  with all events of {', '.join(facts.event for facts in FACTS.values() if not facts.parameter)}"
     for facts in FACTS.values():
         if facts.parameter:
-            yield f"  and, in a stack with {facts.parameter} above 0, of {facts.event}"
-        if not is_compared(facts.kind):
-            yield f"  {facts.plural}: {what_heals(facts.kind)}"
+            yield f"  and, in a stack with {facts.parameter}, of {facts.event}"
+    for kind, facts in FACTS.items():
+        if not is_compared(kind):
+            yield f"  Clerk has no list of {facts.plural}; after lost events: {what_heals(kind)}"
     yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
 
 
