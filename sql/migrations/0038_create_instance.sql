@@ -495,6 +495,7 @@ returns table (old_id text, new_id text, reason text, row_count bigint)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
 as $$
 begin
     return query execute format(
@@ -511,6 +512,7 @@ returns bigint
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
 as $$
 declare
     counted bigint;
@@ -544,6 +546,7 @@ create function clerk_sync.move_ids(columns jsonb, is_back boolean default false
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
 as $$
 declare
     tables constant regclass[] := array(

@@ -13,13 +13,8 @@ from clerk_supabase_cli.adopt.tables import mirror_tables
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 
-# Clerk's import keeps the old id as external_id; an app that set external_id itself has the same in both instances.
-_OWN_KEY: Final = """
-coalesce((
-    select theirs.old_id from {mirror} as m
-    where m.external_id = theirs.old_id and m.deleted_at is null limit 1
-), theirs.external_id)
-"""
+# After a truncate, Postgres knows nothing of the new rows, and would read all of them again for each old row.
+_NO_NESTED_LOOPS: Final = "set local enable_nestloop = off"
 _RECORD: Final = """
 update clerk_sync.successors as s set
     new_id = case when p.reason is null then p.clerk_id end,
@@ -34,8 +29,16 @@ where s.old_id = %(old)s and e.id = %(new)s and e.kind = s.kind and e.deleted_at
 and not exists (select from clerk_sync.successors as o where o.new_id = e.id and o.old_id <> s.old_id)
 and (s.new_id is null or s.new_id = e.id)
 """
+# Clerk's import keeps the old id as external_id; an app that set external_id itself has the same in both instances.
 _THEIRS: Final = """
-(select s.* from clerk_sync.successors as s where s.kind = 'user' and s.reason is distinct from 'deleted')
+(
+    select s.*, coalesce(m.external_id, s.external_id) as own_key
+    from clerk_sync.successors as s
+    left join (
+        select distinct u.external_id from {mirror} as u where u.deleted_at is null
+    ) as m on m.external_id = s.old_id
+    where s.kind = 'user' and s.reason is distinct from 'deleted'
+)
 """
 _COUNTS: Final = """
 select coalesce(s.found_by, s.reason), count(*) from clerk_sync.successors as s where s.kind = 'user'
@@ -61,6 +64,7 @@ def pair(connection: Connection, named: Sequence[str]) -> dict[str, int]:
 
     Returns the number of pairs by proof, and of users without a successor by reason. Raises NoPair.
     """
+    connection.execute(_NO_NESTED_LOOPS)
     for each in named:
         old, equal, new = each.partition("=")
         if not equal or connection.execute(_PAIR, {"old": old, "new": new}).rowcount != 1:
@@ -83,12 +87,12 @@ def _parts(connection: Connection) -> dict[str, sql.Composable]:
     everything: dict[str, sql.Composable] = {name: sql.SQL("true") for name in BATCH_OF_PLAN}
     return everything | {
         "batch": sql.SQL(""),
-        "table": sql.SQL(_THEIRS),
+        "table": sql.SQL(_THEIRS).format(mirror=mirror),
         "mirror": mirror,
         "key": sql.SQL("new_id"),
         "row_key": sql.SQL("theirs.old_id"),
         "named_id": sql.SQL("null::text"),
-        "own_key": sql.SQL(_OWN_KEY).format(mirror=mirror),
+        "own_key": sql.SQL("theirs.own_key"),
         "address": sql.SQL(ADDRESS).format(sql.SQL("theirs.address")),
         "mirror_address": sql.SQL(ADDRESS).format(sql.SQL("mirror.email")),
         "is_verified": sql.SQL("theirs.is_verified"),
