@@ -210,7 +210,8 @@ def test_texts_of_the_database_stay_text_and_a_body_is_shown_only_when_asked(
 
 APPLIED = """
 insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, received_at, occurred_at)
-select 'msg_' || n, 'user.updated', 'user_' || n, 'updated', now(), now() from generate_series(%s::integer, %s::integer) as n
+select 'msg_' || n, 'user.updated', 'user_' || n, 'updated', now(), now()
+from generate_series(%s::integer, %s::integer) as n
 """
 
 
