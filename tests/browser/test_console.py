@@ -33,7 +33,7 @@ SEND: Final = """
 """
 SECONDS: Final = 90
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 1000}
-SMALL: Final[ViewportSize] = {"width": 1180, "height": 820}
+SMALL: Final[ViewportSize] = {"width": 1280, "height": 860}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
 
 # An hour of a small app, then some events that have just been applied.
