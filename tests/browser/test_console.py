@@ -33,13 +33,14 @@ SEND: Final = """
 """
 SECONDS: Final = 90
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 1000}
+SMALL: Final[ViewportSize] = {"width": 1280, "height": 860}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
 
 # An hour of a small app, then some events that have just been applied.
 HOUR: Final = """
 insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, applied_at, received_at, occurred_at)
 select
-    'msg_2' || substr(md5(n::text), 1, 24), (array['user.updated', 'user.created', 'session.created'])[1 + n % 3],
+    'msg_2' || substr(md5(n::text), 1, 24), (array['user.updated', 'user.created', 'organization.updated'])[1 + n % 3],
     'user_2' || substr(md5((n % 40)::text), 1, 24),
     (array['updated', 'created', 'unchanged', 'updated', 'stale'])[1 + n % 5]::clerk_sync.outcome,
     at, at - make_interval(secs => 0.1 + (n % 7) * 0.06),
@@ -116,17 +117,20 @@ def stored(stack: LocalStack, svix_id: str, user_id: str, reason: str) -> None:
 def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
     page: Page, stack: LocalStack, console: Visitor, root: Path, pictures: Path | None
 ) -> None:
-    user_id = new_user_id()
-    stored(stack, "msg_2Replay", user_id, REASON)
-    expect(page.locator("#rows").get_by_text(user_id)).to_be_visible()
     expect(page.locator('[data-panel="plots"]').get_by_text("events in the last hour")).to_be_visible()
-    for name in PANELS:
-        assert page.locator(f'[data-panel="{name}"]').inner_text().strip(), name
     if pictures is not None:
+        expect(page.locator('[data-panel="verdict"]').get_by_text("Postgres is true to Clerk")).to_be_visible()
+        page.set_viewport_size(SMALL)
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.screenshot(path=root / "docs" / "pictures" / f"console-{scheme}.png", animations="disabled")
+        page.set_viewport_size(WIDE)
 
+    user_id = new_user_id()
+    stored(stack, "msg_2Replay", user_id, REASON)
+    expect(page.locator("#rows").get_by_text(user_id)).to_be_visible()
+    for name in PANELS:
+        assert page.locator(f'[data-panel="{name}"]').inner_text().strip(), name
     parked = page.locator('[data-panel="parked"]')
     replay = parked.locator("details", has_text="Replay msg_2Replay")
     replay.locator("summary").click()

@@ -71,6 +71,9 @@ DONE_FOR_REAL = {
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
     "clerk-supabase deploy": "test_five_answers_lead_from_nothing_to_a_green_doctor",
     "clerk-supabase destroy": "test_a_destroyed_stack_leaves_nothing_in_aws_and_if_asked_nothing_in_the_database",
+    "clerk-supabase console": (
+        "test_the_console_beside_the_stack_knows_its_queues_and_only_looks_at_an_existing_database"
+    ),
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase export": "test_the_export_prints_every_place_that_holds_something",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,10 +61,14 @@ class Visitor:
         return self.client.post(self.page + action, data=data, headers={"origin": self.origin})
 
     def hears(self, words: str) -> str:
-        """Waits until the stream of the page brings a message with these words; returns its line."""
-        version = re.findall(r'data-version="(\d+)"', self.get().text)[0]
-        with self.client.stream("GET", f"{self.page}stream?after={version}") as stream:
-            return next(line for line in stream.iter_lines() if words in line)
+        """Waits until the stream brings a message with these words; returns its line."""
+        deadline = time.monotonic() + SECONDS
+        with self.client.stream("GET", f"{self.page}stream") as stream:
+            for line in stream.iter_lines():
+                if words in line:
+                    return line
+                assert time.monotonic() < deadline, f"not heard within {SECONDS} s: {words}"
+        raise AssertionError("the stream has ended")
 
 
 @contextmanager

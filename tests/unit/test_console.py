@@ -104,7 +104,8 @@ def test_a_viewer_gets_what_is_newer_and_no_list_grows() -> None:
     hub.publish({"way": "one", "runs": "one"})
     [message] = hub.after(version)
     assert (message.name, message.content) == ("panel", {"name": "runs", "html": "one"})
-    assert len(hub.after(0)) == 3
+    # A browser that is cut off before the last message asks for all again.
+    assert [each.version for each in hub.after(0)] == [0, 0, message.version]
     assert hub.after(message.version) == []
     # Nothing is newer, and nobody is left behind in the list of viewers.
     asyncio.run(hub.wait(message.version, 0.001))
@@ -134,10 +135,9 @@ def test_the_plots_say_the_same_in_words() -> None:
     assert [mark.word for mark in told.marks] == ["0.1 s", "1 s", "10 s", "1 h", "1 d"]
 
 
-def test_the_web_server_is_loaded_by_the_console_alone_and_not_by_the_help() -> None:
+def test_the_web_server_is_loaded_when_the_page_is_served_and_not_for_the_help() -> None:
     program = (
-        "import sys; from click.testing import CliRunner; from clerk_supabase_cli.main import commands; "
-        "assert 'console' in CliRunner().invoke(commands, ['--help']).output; "
-        "sys.exit(', '.join({'starlette', 'jinja2', 'uvicorn'} & sys.modules.keys()))"
+        "import sys; import clerk_supabase_cli.commands.operate.console; "
+        "sys.exit(bool({'starlette', 'jinja2', 'uvicorn'} & sys.modules.keys()))"
     )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr == ""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

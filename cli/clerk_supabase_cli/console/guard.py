@@ -83,13 +83,13 @@ class Guard:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
         # The name of a foreign page may have been bound to 127.0.0.1.
         if not is_for_this_machine(request.scope["path"], headers) or request.headers.get("host") != self._host:
-            return _no(421, f"This page has one address: http://{self._host}")
+            return _rejected(421, f"This page has one address: http://{self._host}")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            return _no(403, "Another page has sent this request. Copy the address into the address bar.")
+            return _rejected(403, "Another page has sent this request. Copy the address into the address bar.")
         if request.method not in ("GET", "HEAD", "POST"):
-            return _no(405, "GET and POST only.")
+            return _rejected(405, "GET and POST only.")
         if request.headers.get("origin", self._origin) != self._origin:
-            return _no(403, "Another page has sent this request.")
+            return _rejected(403, "Another page has sent this request.")
         return None
 
     @property
@@ -109,22 +109,24 @@ class Guard:
     def _without_cookie(self, request: Request) -> Response | None:
         if _equal(request.cookies.get(_COOKIE, ""), self._keys.session):
             return None
-        return _no(401, "Open the address that `clerk-supabase console` or `make dev` has printed, with its token.")
+        return _rejected(
+            401, "Open the address that `clerk-supabase console` or `make dev` has printed, with its token."
+        )
 
     async def _bad_form(self, request: Request) -> Response | None:
         """The answer to a form that is not of this page. The fields of a good form are in `request.state.form`."""
         if request.headers.get("origin") != self._origin:
-            return _no(403, "A form has to name its own page as its origin.")
+            return _rejected(403, "A form has to name its own page as its origin.")
         if request.headers.get("content-type", "").partition(";")[0] != _FORM:
-            return _no(415, "A form only.")
+            return _rejected(415, "A form only.")
         body = b""
         async for part in request.stream():
             body += part
             if len(body) > LARGEST_FORM:
-                return _no(413, "Too large for a form of this page.")
+                return _rejected(413, "Too large for a form of this page.")
         form = {name: values[-1] for name, values in parse_qs(body.decode("latin-1")).items()}
         if not _equal(form.get("token", ""), self._keys.form):
-            return _no(403, "The page is of an earlier start: load it again.")
+            return _rejected(403, "The page is of an earlier start: load it again.")
         request.state.form = form
         return None
 
@@ -133,5 +135,5 @@ def _equal(given: str, secret: str) -> bool:
     return secrets.compare_digest(given.encode(), secret.encode())
 
 
-def _no(status: int, words: str) -> Response:
+def _rejected(status: int, words: str) -> Response:
     return PlainTextResponse(f"{words}\n", status)

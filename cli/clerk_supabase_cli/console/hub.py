@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 LISTED: Final = 100
@@ -93,10 +93,11 @@ class Hub:
             now = self._version
             panels = [(name, html) for name, (of, html) in self._panels.items() if of > version]
             rows = [row for of, row in self._rows if of > version]
-        messages = [Message(now, "panel", {"name": name, "html": html}) for name, html in panels]
+        messages = [Message(version, "panel", {"name": name, "html": html}) for name, html in panels]
         if rows:
-            messages.append(Message(now, "rows", {"html": "".join(reversed(rows))}))
-        return messages
+            messages.append(Message(version, "rows", {"html": "".join(reversed(rows))}))
+        # A browser that was cut off in between asks for all of them again.
+        return [*messages[:-1], *(replace(last, version=now) for last in messages[-1:])]
 
     async def wait(self, version: int, seconds: float) -> None:
         """Waits, at most this time, for something newer than this version."""

@@ -71,6 +71,7 @@ class Rendering:
             "ago": _ago,
             "lasting": how_long,
             "line": _line,
+            "dotted": _dotted,
             "seconds_between": _seconds_between,
             "worst_first": _worst_first,
         }
@@ -115,6 +116,11 @@ def _line(text: object) -> str:
     """A text of the database on one line, cut after some hundred characters."""
     shown = printable("" if text is None else str(text))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
+
+
+def _dotted(text: str) -> Markup:
+    """A type of event, which may go on in the next line after its dot."""
+    return Markup(".<wbr>").join(text.split("."))
 
 
 def _clock(moment: datetime) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from psycopg.rows import class_row
@@ -50,7 +50,7 @@ recent as (
 
 newest as (
     select recent.* from recent
-    where recent.key <> all(%(seen)s) and recent.at > %(floor)s
+    where recent.key <> all(%(seen)s) and recent.at > %(floor)s and recent.at <= clock_timestamp()
     order by recent.at desc limit %(limit)s
 )
 
@@ -91,29 +91,44 @@ class Tail:
         self._clock = clock
         self._looks = 0
         self._last: float | None = None
+        self._newest: datetime | None = None
         self._floor: datetime | Literal["-infinity"] = "-infinity"
-        self._seen: dict[str, float] = {}
-        """By key, the time of the look that has read the entry."""
+        """Nothing before this time is read any more, by the clock of the database."""
+        self._seen: dict[str, datetime] = {}
+        """By key, the times of the entries after `_floor` that were read."""
 
     def read(self, connection: Connection) -> list[Entry]:
         """The new entries, oldest first. Raises psycopg's errors."""
         now = self._clock()
         seconds = self._seconds(now)
-        # An entry was read after its time, so older keys cannot come again.
-        seen = [key for key, at in self._seen.items() if at > now - seconds - 1]
-        given = {"seconds": seconds, "seen": seen, "floor": self._floor, "limit": LIMIT}
+        given = {"seconds": seconds, "seen": self._seen_within(seconds), "floor": self._floor, "limit": LIMIT}
         with connection.cursor(row_factory=class_row(Entry)) as cursor:
             found = cursor.execute(_NEW, given).fetchall()
-        if len(found) == LIMIT:
-            # The older entries were left out for good: they would come late.
-            self._floor = found[0].at
         self._last, self._looks = now, self._looks + 1
-        self._seen = {key: at for key, at in self._seen.items() if at > now - 2 * _LONG_OVERLAP_SECONDS}
-        self._seen |= dict.fromkeys((each.key for each in found), now)
+        if found:
+            self._note(found)
         return found
 
     def _seconds(self, now: float) -> float:
+        """The seconds to go back from the present time of the database."""
         if self._last is None:
             return _FIRST_SECONDS
         overlap = _OVERLAP_SECONDS if self._looks % _LONG_EVERY else _LONG_OVERLAP_SECONDS
         return min(_FIRST_SECONDS, now - self._last + overlap)
+
+    def _seen_within(self, seconds: float) -> list[str]:
+        """The keys of all entries that a look could find again: the present is not before the newest entry."""
+        if self._newest is None:
+            return []
+        since = self._newest - timedelta(seconds=seconds)
+        return [key for key, at in self._seen.items() if at >= since]
+
+    def _note(self, found: Sequence[Entry]) -> None:
+        newest = max(found[-1].at, self._newest or found[-1].at)
+        # Of more entries than the limit, the older ones were left out for good: they would come late.
+        oldest = found[0].at if len(found) == LIMIT else None
+        floors = [newest - timedelta(seconds=_LONG_OVERLAP_SECONDS), oldest, self._floor]
+        self._newest = newest
+        self._floor = floor = max(each for each in floors if isinstance(each, datetime))
+        self._seen |= {each.key: each.at for each in found}
+        self._seen = {key: at for key, at in self._seen.items() if at > floor}

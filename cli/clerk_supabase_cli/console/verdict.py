@@ -49,8 +49,8 @@ def verdict(seen: Seen) -> Verdict:
         return Verdict("look", words, (f"never compared: {', '.join(f'{kind}s' for kind in never)}", _COMPARE))
     if (age := _age(database)) is not None and age > OLDEST_USERS_SECONDS:
         return Verdict("look", "Postgres was not compared with Clerk lately", (*_about_truth(seen), _COMPARE))
-    if _left_open(seen):
-        return Verdict("look", "The last comparison left differences", (*_about_truth(seen),))
+    if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
+        return Verdict("look", "The last comparison left differences", tuple(_about_truth(seen)))
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
@@ -59,8 +59,8 @@ _COMPARE: Final = "to compare everything: clerk-supabase reconcile"
 
 def stopped_run(seen: Seen) -> RunSummary | None:
     """The run that the brake has stopped, unless a later run has ended otherwise."""
-    ended = [run for run in seen.runs if run.state != "running" and not run.is_dry_run]
-    return ended[0] if ended and ended[0].state == "stopped" else None
+    newest = _newest_ended(seen)
+    return newest if newest and newest.state == "stopped" else None
 
 
 def last_complete(seen: Seen) -> RunSummary | None:
@@ -73,10 +73,9 @@ def repaired(run: RunSummary) -> int:
     return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
 
 
-def _left_open(seen: Seen) -> bool:
-    """Tells whether the newest comparison, which ended after the last complete one, did not end well."""
-    ended = [run for run in seen.runs if run.state != "running" and not run.is_dry_run]
-    return bool(ended) and ended[0].state in ("incomplete", "failed")
+def _newest_ended(seen: Seen) -> RunSummary | None:
+    """The newest comparison that has ended, and was allowed to repair."""
+    return next((run for run in seen.runs if run.state != "running" and not run.is_dry_run), None)
 
 
 def _about_outage(seen: Seen) -> Iterator[str]:
@@ -102,8 +101,7 @@ def _about_truth(seen: Seen) -> Iterator[str]:
             f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
         )
         yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
-    newest = seen.runs[0] if seen.runs else None
-    if newest and newest.state in ("incomplete", "failed"):
+    if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
         yield f"run {newest.run_id} is {newest.state}: {newest.reason or 'without a reason'}"
 
 

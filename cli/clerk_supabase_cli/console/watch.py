@@ -24,7 +24,7 @@ from clerk_supabase_cli.operate.comparing import open_runs
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operate.parked import Selection, count, find
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
-from clerk_supabase_cli.operate.status import read_database
+from clerk_supabase_cli.operate.status import Database, read_database
 
 # An event is on the screen within a second.
 _EVERY: Final = 0.7
@@ -146,27 +146,28 @@ class Watch:
     def _read_tables(self, *, with_status: bool) -> None:
         url = self._wanted.database_url
         try:
+            status = self._read_status(url) if with_status else None
             with open_database(url) as connection:
                 parked = find(connection, Selection(), limit=PARKED_SHOWN)
                 parked_total = count(connection, Selection())
             with open_runs(url) as runs:
                 newest = runs.list(RUNS_SHOWN)
-            with self._change() as seen:
-                seen.parked, seen.parked_total, seen.runs = parked, parked_total, newest
-            if with_status:
-                self._read_status(url)
         except (Failure, ClerkSupabaseError) as error:
             self._status_took = 0.0
             with self._change() as seen:
                 seen.database_error = str(error)
+            return
+        with self._change() as seen:
+            seen.parked, seen.parked_total, seen.runs = parked, parked_total, newest
+            if status:
+                seen.database, seen.database_error, seen.read_at = status, "", datetime.now(UTC)
 
-    def _read_status(self, url: str) -> None:
+    def _read_status(self, url: str) -> Database:
         began = time.monotonic()
-        database = read_database(url)
+        status = read_database(url)
         self._status_at = time.monotonic()
         self._status_took = self._status_at - began
-        with self._change() as seen:
-            seen.database, seen.database_error, seen.read_at = database, "", datetime.now(UTC)
+        return status
 
     def _status_is_due(self, now: float, *, is_asked: bool) -> bool:
         """Tells whether to count again: sooner after new entries or an action, and never without a pause."""

@@ -23,7 +23,7 @@ ON_A_PAGE: Final = 100
 WHEN_STOPPED: Final = (
     "if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N"
 )
-"""What to do after the brake has stopped a run."""
+"""The advice after the brake has stopped a run."""
 _COUNTED: Final = (
     "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
 )  # fmt: skip

@@ -46,8 +46,19 @@ class Facts:
     gone_path: str = ""
     """Request that proves that an object is gone: Clerk answers 404, or with a complete list without the object. Empty:
     the request of `again_path`."""
+    paths_of_parents: Mapping[Kind, str] = field(default_factory=dict)
+    """Requests that read the only object of a parent, by the kind of the parent."""
+    carrier: Kind = ""
+    """Kind of the object with which Clerk sends objects of this kind whole; empty: each is sent whole alone.
+
+    Comparisons repair an object by its carrier, which `paths_of_parents` of the carrier's facts reads.
+    """
+    is_listed_newest_first: bool = False
+    """True: Clerk lists the objects in one order only, the newest first."""
+    is_list_whole: bool = True
+    """False: the list may leave objects out, so a missing object is never deleted."""
     healed_by: str = ""
-    """Words that tell how a lost event is made good, when Clerk has no list of the objects; empty with a list."""
+    """What repairs an object of a kind without a list after a lost event, in words; empty: a replay of messages."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     secrets: tuple[str, ...] = ()
