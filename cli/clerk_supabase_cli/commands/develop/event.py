@@ -14,7 +14,8 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.playing import NotPlayed, RunningInstance
 from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
-from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.options import json_option
+from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import find_root, private_place
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
 from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE
@@ -44,7 +45,10 @@ class NotSent(Failure):
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
     help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
-def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
+@json_option
+def event_command(
+    name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None, as_json: bool
+) -> None:
     """Sign a sample event now, and print or send the event. The printed form is for `sam local invoke`.
 
     TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
@@ -69,10 +73,17 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
         # A wrong signature is not Clerk's, so Clerk knows nothing of the event.
         if secret == stack.webhook_secret:
             _teach(stack, name, event)
-    say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
+    about, svix_id = event["data"].get("id", ""), request.headers["svix-id"]
+    if not as_json:
+        say(f"{name} of {about} as {svix_id} to {url}")
     answer = _post(url, request)
     # The answer is foreign text: any server may listen there.
-    say(f"{answer.status_code} {printable(answer.text[:200])}")
+    text = answer.text[:200]
+    if as_json:
+        sent = {"type": name, "object_id": about, "svix_id": svix_id, "url": url}
+        print_json({**sent, "status": answer.status_code, "answer": text})
+    else:
+        say(f"{answer.status_code} {printable(text)}")
     if not answer.is_success:
         sys.exit(1)
 
