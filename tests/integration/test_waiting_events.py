@@ -142,7 +142,8 @@ def test_status_says_since_when_the_database_is_unavailable_and_how_many_events_
     # An event was applied since.
     admin.execute(
         """
-        insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, applied_at, received_at, occurred_at)
+        insert into clerk_sync.deliveries
+            (svix_id, event_type, entity_id, outcome, applied_at, received_at, occurred_at)
         select 'msg_1', 'user.updated', 'user_1', 'updated', at, at, at from (select now() + interval '1 h') as of (at)
         """
     )
