@@ -71,6 +71,8 @@ def stopped(url: str) -> str:
 
 def test_a_server_that_is_not_supabase_is_told_by_its_missing_roles(bare: str, root: Path) -> None:
     said = stopped(bare)
+    [blocked] = Command({"DATABASE_URL": bare}).json("migrate", status=1)["in_the_way"]
+    assert f"in the way: {blocked['found']}\n" in said
     assert "in the way: the server has no role anon, authenticated, service_role: it is not Supabase\n" in said
     assert "sql/plain_postgres.sql" in said
     Command({"DATABASE_URL": bare}).run("migrate", "--plain-postgres")
@@ -182,7 +184,10 @@ def test_a_schema_that_was_restored_without_rows_and_roles_is_recognised_and_rep
     verdict, words = Doctor({"DATABASE_URL": plain}).verdict("migrations")
     assert (verdict, "clerk-supabase migrate --repair" in words) == ("fail", True)
 
+    assert "the row kind user is missing" in command.json("migrate", status=1)["differences"]
+    planned = command.json("migrate", "--repair", "--dry-run")["statements"]
     tried = command.run("migrate", "--repair", "--dry-run").stdout
+    assert tried == "".join(f"{statement};\n" for statement in planned)
     assert command.run("migrate", "--repair").stdout == tried
     assert command.run("migrate").stdout == "up to date\n"
     with connect(plain) as restored, shared_database.connect() as original:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase_cli.options import Moment
-from clerk_supabase_cli.printing import counted, how_long, printable, say, shown
+from clerk_supabase_cli.printing import StandardError, counted, how_long, printable, say, shown
 from clerk_supabase_cli.terminal import Terminal
 
 # C0, DEL, C1, what turns the direction of text around, ends of lines of other kinds, and half a surrogate pair.
@@ -91,6 +91,12 @@ def test_no_output_commands_the_terminal(text: str, err: bool) -> None:
         say(text, err=err)
     assert out.getvalue() == f"{shown(text)}\n"
     assert not obeyed(out.getvalue())
+
+
+def test_a_record_of_the_log_is_shown_in_words_beside_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    record = '{"level":"ERROR","location":"send:115","message":"not repaired","service":"x","reason":"\\u001b[2J"}'
+    StandardError().write(f"{record}\nno record\n")
+    assert capsys.readouterr().err == "error: not repaired; reason: \\x1b[2J\nno record\n"
 
 
 @given(anything)

@@ -89,15 +89,18 @@ class FunctionLogs:
                     found[svix_id] = Failed(at, str(record.get("reason")))
         return found
 
-    def outage(self) -> Outage | None:
-        """The last outage of the last day, also one that is over; None if the last minutes had none."""
+    def outage(self, after: datetime | None = None) -> Outage | None:
+        """The outage that goes on, as far back as a day; None if the last minutes had no failure.
+
+        *after*: the time of the last applied event, whose outages are over.
+        """
         failures: list[Failed] = []
         for ages in itertools.pairwise(_AGES[:-1]):
             found = [
                 Failed(at, str(record.get("reason")))
                 for function in _USERS_OF_THE_DATABASE
                 for at, record in self._search(function, "svix_ids", ages)
-                if record.get("failure") in _OUTAGES
+                if record.get("failure") in _OUTAGES and (after is None or at > after)
             ]
             failures += found
             if not found:

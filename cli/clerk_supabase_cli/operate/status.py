@@ -221,7 +221,7 @@ class Status:
     is_unreachable: bool = False
     """True: no connection to the database could be opened from here."""
     outage: Outage | None = None
-    """The last outage by the logs of sync and retry; None without a named stack, and without an outage."""
+    """The present outage by the logs of sync and retry; None without a named stack, and without an outage."""
 
     @property
     def waiting(self) -> int | None:
@@ -288,7 +288,7 @@ def look(
         failed["queues"] = str(error)
     if logs is not None and depths is not None and (is_unreachable or any(depth.total for depth in depths.values())):
         try:
-            outage = logs.outage()
+            outage = logs.outage(database.last_delivery if database else None)
         except AwsUnreachable as error:
             not_looked_at["logs of the functions"] = str(error)
     return Status(database, depths, not_looked_at, failed, is_unreachable=is_unreachable, outage=outage)
@@ -367,18 +367,13 @@ def outage_problems(status: Status) -> Iterator[str]:
     since = f" since {in_utc(status.outage.since)} UTC" if status.outage else ""
     if status.is_unreachable:
         yield f"the database is unavailable{since}{waiting}; {status.failed['database'].removeprefix(NOT_REACHED)}"
-    elif status.outage and status.waiting and not _is_over(status.outage, status.database):
+    elif status.outage and status.waiting:
         reason = f"{status.outage.reason}; SQS delivers again within minutes"
         yield f"the database is unavailable to the functions{since}{waiting}; {reason}"
 
 
 def _wait(number: int) -> str:
     return "waits" if number == 1 else "wait"
-
-
-def _is_over(outage: Outage, database: Database | None) -> bool:
-    """Tells whether an event was applied after the last failure."""
-    return bool(database and database.last_delivery and database.last_delivery > outage.until)
 
 
 def database_problems(database: Database) -> Iterator[str]:

@@ -17,8 +17,8 @@ from clerk_supabase_cli.operate.install.migrations import (
 )
 from clerk_supabase_cli.operate.install.mirror import DEFAULT, checked_name
 from clerk_supabase_cli.operate.install.preflight_types import InTheWay
-from clerk_supabase_cli.options import parsed_database_url_option
-from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.options import json_option, parsed_database_url_option
+from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import find_root
 
 
@@ -40,6 +40,7 @@ from clerk_supabase_cli.project import find_root
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the SQL files for --schema into DIR, for psql or `supabase db push`; no database is needed.",
 )
+@json_option
 def migrate_command(
     database_url: str | None,
     *,
@@ -48,6 +49,7 @@ def migrate_command(
     dry_run: bool,
     schema: str | None,
     folder: Path | None,
+    as_json: bool,
 ) -> None:
     """Apply the missing SQL migrations, and compare the database. Its objects must be the objects of this version.
 
@@ -83,7 +85,9 @@ def migrate_command(
     if plain_postgres:
         prepare_plain_postgres(database_url, find_root())
     if repairs:
-        _repair(database_url, is_trial=dry_run)
+        _repair(database_url, is_trial=dry_run, as_json=as_json)
+    elif as_json:
+        _apply_as_json(database_url, schema, is_trial=dry_run)
     else:
         _apply(database_url, schema, is_trial=dry_run)
 
@@ -108,13 +112,33 @@ def _apply(database_url: str, schema: str | None, *, is_trial: bool) -> None:
     except Blocked as error:
         for each in error.found:
             _print(each, "in the way")
-        things = "1 thing is" if len(error.found) == 1 else f"{len(error.found)} things are"
         # The lines above say the rest.
-        raise Failure(f"nothing was changed, because {things} in the way") from error
+        raise Failure(_blocked(len(error.found))) from error
     if applied == 0:
         say("up to date")
     else:
         say(f"{applied} would be applied; nothing was changed" if is_trial else f"{applied} applied")
+
+
+def _apply_as_json(database_url: str, schema: str | None, *, is_trial: bool) -> None:
+    """Applies the migrations, and prints an object also if they fail."""
+    done: dict[str, list[object]] = {"applied": [], "differences": [], "in_the_way": [], "notes": []}
+    try:
+        for name in migrate(database_url, find_root(), schema=schema, is_trial=is_trial, note=done["notes"].append):
+            done["applied"].append(name)
+    except ObjectsDiffer as error:
+        done["differences"] += [each.words for each in error.found]
+        raise
+    except Blocked as error:
+        done["in_the_way"] += error.found
+        raise Failure(_blocked(len(error.found))) from error
+    finally:
+        print_json({"dry_run": is_trial, **done})
+
+
+def _blocked(number: int) -> str:
+    things = "1 thing is" if number == 1 else f"{number} things are"
+    return f"nothing was changed, because {things} in the way"
 
 
 def _note(each: InTheWay) -> None:
@@ -126,8 +150,11 @@ def _print(each: InTheWay, label: str, *, err: bool = False) -> None:
     say(printable(f"  -> {each.todo}"), err=err)
 
 
-def _repair(database_url: str, *, is_trial: bool) -> None:
+def _repair(database_url: str, *, is_trial: bool, as_json: bool) -> None:
     statements = repair_database(database_url, find_root(), is_trial=is_trial)
+    if as_json:
+        print_json({"dry_run": is_trial, "statements": statements})
+        return
     for statement in statements:
         say(f"{statement};", as_it_is=True)
     if not statements:

@@ -17,7 +17,8 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.playing import NotPlayed, RunningInstance
 from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
-from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.options import json_option
+from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import find_root, private_place
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
 from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE
@@ -53,8 +54,16 @@ class NotSent(Failure):
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
     help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
+@json_option
 def event_command(
-    name: str | None, object_id: str | None, *, is_list: bool, send: bool, url: str | None, secret: str | None
+    name: str | None,
+    object_id: str | None,
+    *,
+    is_list: bool,
+    send: bool,
+    url: str | None,
+    secret: str | None,
+    as_json: bool,
 ) -> None:
     """Sign a sample event now, and print or send the event. The printed form is for `sam local invoke`.
 
@@ -87,12 +96,24 @@ def event_command(
         # A wrong signature is not Clerk's, so Clerk knows nothing of the event.
         if secret == stack.webhook_secret:
             _teach(stack, name, event)
-    say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
+    if not _is_accepted(name, event, request, url, as_json=as_json):
+        sys.exit(1)
+
+
+def _is_accepted(name: str, event: Json, request: SignedRequest, url: str, *, as_json: bool) -> bool:
+    """Sends an event and prints the answer. False: the answer is none of 2xx."""
+    about, svix_id = event["data"].get("id", ""), request.headers["svix-id"]
+    if not as_json:
+        say(f"{name} of {about} as {svix_id} to {url}")
     answer = _post(url, request)
     # The answer is foreign text: any server may listen there.
-    say(f"{answer.status_code} {printable(answer.text[:200])}")
-    if not answer.is_success:
-        sys.exit(1)
+    text = answer.text[:200]
+    if as_json:
+        sent = {"type": name, "object_id": about, "svix_id": svix_id, "url": url}
+        print_json({**sent, "status": answer.status_code, "answer": text})
+    else:
+        say(f"{answer.status_code} {printable(text)}")
+    return answer.is_success
 
 
 def _list_of_types(samples: Sequence[str]) -> Iterator[str]:
