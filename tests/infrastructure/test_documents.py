@@ -143,6 +143,10 @@ BLOCKS_RUN = {
     ): "test_the_tables_of_the_documents_are_protected_as_they_say",
     (
         "docs/protect-your-tables.md",
+        "Tables for subscribers",
+    ): "test_the_tables_of_the_documents_are_protected_as_they_say",
+    (
+        "docs/protect-your-tables.md",
         "Policies of your own",
     ): "test_the_tables_of_the_documents_are_protected_as_they_say",
     ("docs/clients.md", "React with Vite"): "test_a_client_of_the_documents_has_no_error_of_types",
