@@ -152,7 +152,9 @@ def test_texts_of_the_database_run_nothing_and_every_page_is_accessible(
     parked = page.locator('[data-panel="parked"]')
     expect(parked.get_by_text("window.attacked").first).to_be_visible()
     page.get_by_role("button", name="Ask the doctor").click()
-    page.locator('[data-panel="doctor"]').get_by_text("database", exact=True).wait_for(state="attached")
+    doctor = page.locator('[data-panel="doctor"]')
+    doctor.get_by_text("database", exact=True).wait_for(state="attached")
+    doctor.locator("summary").first.wait_for()
     assert violations(page, axe) == []
     page.set_viewport_size(PHONE)
     assert violations(page, axe) == []

@@ -148,10 +148,6 @@ def test_every_panel_shows_the_state_of_the_deployment(
         assert timeline.count("user.updated") == 2
         assert visitor.get("timeline?id=user_9").status_code == visitor.get("run?id=9").status_code == 404
 
-        assert visitor.sends("doctor").status_code == 303
-        page = visitor.sees("Asked 20", "database</b>", "migrations</b>")
-        assert re.search(r'mark">warn</span> <span><b>event-types', page)
-
 
 def test_a_new_event_is_brought_by_the_stream(database: Database, store: Store) -> None:
     with opened(database.url) as visitor:
