@@ -1,4 +1,4 @@
-"""The services of AWS that ingest asks, and where they answer."""
+"""The services of AWS that ingest asks, and their addresses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRETS_MANAGER: Final = Service(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service answers."""
+    """The address of a service."""
 
     url: str
     is_encrypted: bool

@@ -58,7 +58,7 @@ class Facts:
     is_list_whole: bool = True
     """False: the list may leave objects out, so a missing object is never deleted."""
     healed_by: str = ""
-    """What repairs an object of a kind without a list after a lost event, in words; empty: a replay of messages."""
+    """Words about the repair of an object without a list in Clerk after a lost event; empty: a replay of messages."""
     is_read_by_id: bool = False
     """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     secrets: tuple[str, ...] = ()
