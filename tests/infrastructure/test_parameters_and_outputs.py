@@ -80,7 +80,7 @@ NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
     "BrakePercent": (1, 0, 100),
     "ReconcileDeleteMarginSeconds": (300, 0, 3_600),
     "DriftThreshold": (25, 0, None),
-    "SilenceMinutes": (30, 1, None),
+    "SilenceMinutes": (30, 1, 525_600),
     "SessionsDays": (0, 0, 36_500),
     # Days that PostgreSQL can subtract from today. Svix can replay a message for weeks.
     "HoldBackDays": (30, 0, 36_500),
