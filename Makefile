@@ -174,12 +174,10 @@ mutate: $(DEV) $(LOCAL_STACK) ## Change the code at random, see whether a test n
 cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: anew in docs/cost.md)
 	@.venv/bin/python -m tests.bench.cost $(ARGS)
 
-.PHONY: check linters style language types imports template sql licenses pins
-check: language linters ## Run the linters and the type checker
-
-# All of `check` that `make test` does not do, too. Early what waits for the network: in CI, what runs beside it computes
-# meanwhile.
-linters: style pins types imports template sql licenses
+.PHONY: check style language types imports template sql licenses pins
+# Early what waits for the network: in CI, what runs beside it computes meanwhile. TESTED: set in CI, where `make test` has
+# read the language.
+check: style $(if $(TESTED),,language) pins types imports template sql licenses ## Run the linters and the type checker
 
 style: $(DEV)
 	.venv/bin/ruff check .

@@ -7,7 +7,7 @@ import pytest
 from clerk_supabase_cli.simulator.lost_events import explore_lost_events
 from tests.kit.databases import Database
 
-WORLDS = 12
+WORLDS = 8
 
 
 @pytest.fixture

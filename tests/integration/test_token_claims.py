@@ -84,7 +84,7 @@ def test_permissions_are_what_the_example_says(case: Example, connection: Connec
     assert read(connection, claims) == ("user_ada", "org_labs", "org:admin", list(case.granted))
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tokens)
 @example({"sub": "user_ada", "v": 2, "fea": "o:docs", "o": {"id": "org_labs", "per": "a,b", "fpm": "\x1c3"}})
 @example({"sub": "user_ada", "v": 2.0, "o": {"id": "org_labs"}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ def table_of(document: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
+@functools.cache
 def names_of_tests() -> dict[str, Path]:
     """The name of every test, and its file."""
     return {
