@@ -78,10 +78,11 @@ class Demo:
         columns = TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         # In a log of CI, a line for each step, and no bars.
         with Progress(*columns, console=self._console, disable=not self._console.is_live) as progress:
-            yield progress
-            if not self._console.is_live:
-                for task in progress.tasks:
-                    self._console.say(f"{task.description}: {task.completed:.0f} of {task.total:.0f}")
+            try:
+                yield progress
+            finally:
+                for task in () if self._console.is_live else progress.tasks:
+                    self._console.say(f"{task.description}: {task.completed:.0f} of {task.total or 0:.0f}")
 
     def _send(self, stack: LocalStack, progress: Progress) -> None:
         task = progress.add_task("Send webhooks", total=len(self._traffic.arrivals))

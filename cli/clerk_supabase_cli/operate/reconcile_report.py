@@ -121,9 +121,14 @@ def _counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     listed = Listing("kind", "objects")
     for kind, numbers in counts.items():
-        said = [f"{numbers[name]:,} {name.replace('_', ' ')}" for name in names if numbers.get(name)]
+        said = [_number(numbers[name], name.replace("_", " ")) for name in names if numbers.get(name)]
         listed.add_row(kind, ", ".join(said) or "none")
     return listed
+
+
+def _number(number: int, name: str) -> str:
+    """`12 repaired`, `1 repair sent`, `2 repairs sent`."""
+    return f"{number:,} {name.replace('s sent', ' sent') if number == 1 else name}"
 
 
 def _groups_list(findings: Sequence[Finding]) -> Listing:
