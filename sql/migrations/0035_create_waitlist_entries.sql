@@ -24,7 +24,7 @@ alter table clerk.waitlist_entries enable row level security;
 revoke all on clerk.waitlist_entries from public, anon, authenticated, service_role;
 grant select, insert, update, delete on clerk.waitlist_entries to service_role;
 
--- The addresses are those of people who have no account yet, and no signed-in user has a claim to any. The policy says so
+-- The addresses are those of people who have no account yet, and no signed-in user has a claim to any. The policy holds
 -- even where somebody grants everything in the schema to the API's roles.
 create policy waitlist_entries_read_by_nobody on clerk.waitlist_entries
 for select to authenticated
