@@ -20,10 +20,15 @@ create trigger waitlist_entries_keep_key before update on clerk.waitlist_entries
 for each row when (old.clerk_waitlist_entry_id <> new.clerk_waitlist_entry_id)
 execute function clerk_sync.refuse_new_key();
 
--- No policy: the addresses are those of people who have no account yet, and no signed-in user has a claim to any.
 alter table clerk.waitlist_entries enable row level security;
 revoke all on clerk.waitlist_entries from public, anon, authenticated, service_role;
 grant select, insert, update, delete on clerk.waitlist_entries to service_role;
+
+-- The addresses are those of people who have no account yet, and no signed-in user has a claim to any. The policy holds
+-- even where somebody grants everything in the schema to the API's roles.
+create policy waitlist_entries_read_by_nobody on clerk.waitlist_entries
+for select to authenticated
+using (false);
 
 select clerk_sync.register('waitlist_entry', 11, 'clerk.waitlist_entries', 'clerk_waitlist_entry_id');
 
