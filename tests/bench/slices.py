@@ -180,7 +180,9 @@ def _fill(admin: Connection, size: int, now: int) -> None:
         """,
         values,
     )
-    admin.execute("insert into clerk_sync.instance (instance_id) values (%s)", [samples.INSTANCE_ID])
+    # The first event may have recorded the instance.
+    record = "insert into clerk_sync.instance (instance_id) values (%s) on conflict do nothing"
+    admin.execute(record, [samples.INSTANCE_ID])
     admin.execute(
         """
         insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, state, as_of, finished_at)

@@ -11,6 +11,7 @@ import pytest
 from clerk_supabase.model.found_kinds import CANARY_TYPE
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.doctor.canary import canary
+from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, outcomes, rows, tables, value
@@ -101,7 +102,7 @@ def begun(store: Store, admin: Connection) -> Any:
     return store.call(
         "begin_run",
         {
-            "instance_id": "ins_1",
+            "instance_id": samples.INSTANCE_ID,
             "mode": "quick",
             "dry_run": False,
             "versions_only": True,

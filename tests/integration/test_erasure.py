@@ -67,7 +67,6 @@ def test_a_person_is_erased_in_every_column_of_every_table(
         select run_id, 'user', 'user_ada', 'stale', 'repair', 'its last change did not arrive' from run
         """
     )
-    admin.execute("insert into clerk_sync.instance (instance_id) values ('ins_1')")
     delete_ada(pipeline)
     filled = fill_every_column(admin)
     assert {("clerk_sync.reconcile_runs", "reason"), ("clerk_sync.parked_events", "body")} <= set(filled)

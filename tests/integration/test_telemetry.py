@@ -241,6 +241,9 @@ def events_are_applied(world: World) -> None:
             sync(world.records(world.account.sync_queue_url))
         for records in refused_by_postgres(world):
             sync(records)
+        with world.function("ingest", CLERK_INSTANCE_ID="") as unnamed:
+            unnamed(api_gateway_event(sign(user("user_foreign") | {"instance_id": "ins_other"}, world.secret)))
+        assert sync(world.records(world.account.sync_queue_url)) == {"batchItemFailures": []}
     with world.function("sync", DATABASE_SECRET_ARN=nowhere(world)) as sync:
         assert sync(event | {"Records": event["Records"][:2]})["batchItemFailures"]
         assert sync({"Records": [poisoned(event["Records"][0])]}) == {"batchItemFailures": []}  # on the parked queue
