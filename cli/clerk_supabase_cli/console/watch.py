@@ -80,8 +80,9 @@ class Watch:
         self._over.set()
         self._tables_due.set()
         self._hub.touch()
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def look_now(self) -> None:
         """Reads the tables again at once, after an action of the operator."""
