@@ -189,7 +189,7 @@ def test_types_that_never_arrived_are_listed(doctor: Doctor, admin: Connection) 
         deliver(admin, name)
     verdict, words = doctor.verdict("event-types")
     assert verdict == "warn"
-    assert f"2 of {len(SYNCED_TYPES)} types never arrived: user.created, user.updated" in words
+    assert "types never arrived: user.created, user.updated ->" in words
     for name in list(SYNCED_TYPES)[:2]:
         deliver(admin, name)
     assert doctor.verdict("event-types")[0] == "ok"
@@ -312,7 +312,7 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
     verdict, words = doctor.verdict("compared")
     assert verdict == "ok"
     assert "domains are switched off in Clerk" in words
-    assert "payment attempts are not compared, as Clerk has no list of them: Clerk can send the event again" in words
+    assert "payment attempts are not compared, as Clerk has no list of them: replay the messages" in words
 
 
 def test_a_kind_that_clerk_does_not_list_is_named_with_what_repairs_it(

@@ -199,7 +199,9 @@ def _writes_to(facts: Facts) -> Iterator[str]:
     """An insert of a row with its first parent, an update and a delete."""
     table = facts.relation("clerk")
     parent = ((column, f"{kind}_1") for column, kind in itertools.islice(facts.parents.items(), 1))
-    named = {facts.key: "x_4", **dict(parent)}
+    # Objects of Billing belong to a user or an organization, and need a status.
+    status = {"status": "active"} if {*facts.parents.values()} == {"user", "organization"} else {}
+    named = {facts.key: "x_4", **dict(parent), **status}
     yield f"insert into {table} ({', '.join(named)}) values ({', '.join(map(repr, named.values()))})"  # noqa: S608 - names of FACTS
     yield f"update {table} set created_at = null"  # noqa: S608 - as above
     yield f"delete from {table}"  # noqa: S608 - as above

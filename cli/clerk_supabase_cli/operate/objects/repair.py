@@ -202,9 +202,12 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
         return goes_last, -1 if is_left_over[thing.key] and not goes_last else places[thing.kind], _points(difference)
 
     misses_tables = any(each.thing.kind == "table" and each.found is None for each in found)
+    missing_views = [each.thing.name for each in found if each.thing.kind == "view" and each.found is None]
     for difference in sorted(found, key=place):
         if misses_tables and _points(difference):
             continue  # In the next round, the other table has its key.
+        if difference.thing.kind == "function" and any(view in difference.thing.create for view in missing_views):
+            continue  # In the next round, the view is there.
         if difference.thing.kind == "type" and difference.expected and difference.found:
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):
