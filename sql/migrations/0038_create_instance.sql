@@ -559,7 +559,6 @@ declare
     counted bigint;
     replaced bigint := 0;
 begin
-    set constraints all immediate;
     execute format('lock table %s in access exclusive mode', array_to_string(tables, ', '));
     keys := clerk_sync.described_keys(array(
         select c.oid from pg_catalog.pg_constraint as c

@@ -26,6 +26,8 @@ from clerk_supabase_cli.adopt.switching.pairing import pair
 from clerk_supabase_cli.operate.blockers import LockedByOthers
 
 _BEGIN: Final = "select set_config('statement_timeout', '30min', true)"
+# A check that waits for the end of the transaction would keep its table from being altered.
+_CONSTRAINTS: Final = "set constraints all immediate"
 _SWITCH: Final = "select clerk_sync.begin_switch(%s, %s)"
 _MOVE: Final = "select clerk_sync.move_ids(%s)"
 _MOVE_BACK: Final = "select clerk_sync.move_ids(%s, true)"
@@ -177,6 +179,7 @@ def _move_unit(writer: Writer, unit: Unit, statement: str) -> Moved:
 def _write_unit(writer: Writer, unit: Unit, statement: str) -> int:
     writer.connection.execute(SETTINGS)
     writer.connection.execute(_BEGIN)
+    writer.connection.execute(_CONSTRAINTS)
     [(rows,)] = writer.connection.execute(statement.encode(), [as_json(unit)]).fetchall()
     return int(rows)
 
