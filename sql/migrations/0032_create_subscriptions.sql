@@ -36,19 +36,17 @@ revoke all on clerk.subscriptions from public, anon, authenticated, service_role
 grant select on clerk.subscriptions to authenticated;
 grant select, insert, update, delete on clerk.subscriptions to service_role;
 
-create policy subscriptions_read_own on clerk.subscriptions
-for select to authenticated
-using (deleted_at is null and clerk_user_id = (select c.clerk_id from clerk_sync.caller as c));
-
--- By permission, as invitations.
-create policy subscriptions_read_by_permission on clerk.subscriptions
+-- The payer: the user, or members by permission, as invitations.
+create policy subscriptions_read_as_payer on clerk.subscriptions
 for select to authenticated
 using (
-    deleted_at is null
-    and clerk_org_id = any(
-        array(
-            select m.clerk_org_id from clerk_sync.memberships_of_caller as m
-            where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+    deleted_at is null and (
+        clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
+        or clerk_org_id = any(
+            array(
+                select m.clerk_org_id from clerk_sync.memberships_of_caller as m
+                where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+            )
         )
     )
 );

@@ -60,19 +60,17 @@ revoke all on clerk.subscription_items from public, anon, authenticated, service
 grant select on clerk.subscription_items to authenticated;
 grant select, insert, update, delete on clerk.subscription_items to service_role;
 
-create policy subscription_items_read_own on clerk.subscription_items
-for select to authenticated
-using (deleted_at is null and clerk_user_id = (select c.clerk_id from clerk_sync.caller as c));
-
--- By permission, as invitations.
-create policy subscription_items_read_by_permission on clerk.subscription_items
+-- The payer: the user, or members by permission, as invitations.
+create policy subscription_items_read_as_payer on clerk.subscription_items
 for select to authenticated
 using (
-    deleted_at is null
-    and clerk_org_id = any(
-        array(
-            select m.clerk_org_id from clerk_sync.memberships_of_caller as m
-            where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+    deleted_at is null and (
+        clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
+        or clerk_org_id = any(
+            array(
+                select m.clerk_org_id from clerk_sync.memberships_of_caller as m
+                where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+            )
         )
     )
 );

@@ -50,19 +50,17 @@ revoke all on clerk.payment_attempts from public, anon, authenticated, service_r
 grant select on clerk.payment_attempts to authenticated;
 grant select, insert, update, delete on clerk.payment_attempts to service_role;
 
-create policy payment_attempts_read_own on clerk.payment_attempts
-for select to authenticated
-using (deleted_at is null and clerk_user_id = (select c.clerk_id from clerk_sync.caller as c));
-
--- By permission, as invitations.
-create policy payment_attempts_read_by_permission on clerk.payment_attempts
+-- The payer: the user, or members by permission, as invitations.
+create policy payment_attempts_read_as_payer on clerk.payment_attempts
 for select to authenticated
 using (
-    deleted_at is null
-    and clerk_org_id = any(
-        array(
-            select m.clerk_org_id from clerk_sync.memberships_of_caller as m
-            where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+    deleted_at is null and (
+        clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
+        or clerk_org_id = any(
+            array(
+                select m.clerk_org_id from clerk_sync.memberships_of_caller as m
+                where m.permissions && array['org:sys_billing:read', 'org:sys_billing:manage']
+            )
         )
     )
 );

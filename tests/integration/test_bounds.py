@@ -54,6 +54,7 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "retry_held_up": {"limit": 100},
     "held_repairs": {"kind": "user", "after": "", "limit": 100},
     "emptied_columns": {},
+    "items_without_subscription": {"ids": ["csub_item_1"]},
     "compare_feed": {"limit": 100},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
     | {"is_silent": None},

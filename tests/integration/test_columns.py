@@ -24,6 +24,10 @@ NULLABLE: Final[dict[str, set[str]]] = {
         "status",
     },
     "clerk.organization_domains": {"affiliation_email_address", "created_at", "deleted_at", "enrollment_mode", "name"},
+    "clerk.permissions": {"created_at", "deleted_at", "description", "key", "name", "type"},
+    "clerk.roles": {"created_at", "deleted_at", "description", "key", "name"},
+    "clerk.waitlist_entries": {"created_at", "deleted_at", "email_address", "status"},
+    "clerk.sessions": {"active_until", "browser_name", "created_at", "deleted_at", "device_type", "ends_at", "status"},
     # One of the two payers; fields that one form of an object lacks; moments that have not come.
     "clerk.subscriptions": {
         *("active_at", "canceled_at", "clerk_org_id", "clerk_user_id", "created_at", "deleted_at", "ended_at"),

@@ -20,6 +20,7 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws import lean_client
 from clerk_supabase.aws.queue import messages_of
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.parking import Parking
@@ -68,7 +69,9 @@ class Bundle:
         )
         for name, setting in environment.items():
             monkeypatch.setenv(name, setting)
-        monkeypatch.setattr(aws, "sqs", lambda: self.sqs.client)
+        for clients in (aws, lean_client):
+            monkeypatch.setattr(clients, "sqs", lambda: self.sqs.client)
+        monkeypatch.setattr(lean_client, "secrets_manager", lambda: account.secrets_manager)
         self._modules = {name: runpy.run_path(str(root / "functions" / name / "handler.py")) for name in functions}
 
     def close(self) -> None:

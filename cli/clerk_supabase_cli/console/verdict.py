@@ -10,6 +10,7 @@ from typing import Final, Literal
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.age_checks import OLDEST_USERS_SECONDS
+from clerk_supabase_cli.event_types import is_compared, plural
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
 from clerk_supabase_cli.operate.status import Compared, Database
 from clerk_supabase_cli.printing import counted, how_long, in_utc
@@ -46,7 +47,7 @@ def verdict(seen: Seen) -> Verdict:
         return Verdict("look", words, (*problems[:3], *_about_truth(seen)))
     if never := [kind for kind, each in _in_use(database) if each.compared_until is None]:
         words = "Postgres was never compared with Clerk as a whole"
-        return Verdict("look", words, (f"never compared: {', '.join(f'{kind}s' for kind in never)}", _COMPARE))
+        return Verdict("look", words, (f"never compared: {', '.join(map(plural, never))}", _COMPARE))
     if (age := _age(database)) is not None and age > OLDEST_USERS_SECONDS:
         return Verdict("look", "Postgres was not compared with Clerk lately", (*_about_truth(seen), _COMPARE))
     if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
@@ -111,7 +112,8 @@ def _ago(run: RunSummary) -> str:
 
 
 def _in_use(database: Database) -> list[tuple[str, Compared]]:
-    return [(kind, each) for kind, each in database.compared.items() if not each.is_switched_off]
+    """The kinds that a comparison covers."""
+    return [(kind, each) for kind, each in database.compared.items() if is_compared(kind) and not each.is_switched_off]
 
 
 def _age(database: Database) -> float | None:
