@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.deliveries import generate_secret, sign
 from clerk_supabase_cli.standin.samples import new_user_id
 from tests.kit.deployed_webhooks import policy_taken_away, post, redeliver_quickly
 from tests.kit.doctoring import Doctor
+from tests.kit.kinds import ALWAYS_SYNCED
 from tests.kit.polling import eventually
 
 # On a laptop there is no Supabase, and so no pooler, no certificate and no project that takes tokens.
@@ -47,7 +47,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
 def send_one_of_each_type(stack: LocalStack, root: Path, database: psycopg.Connection) -> None:
     """Sends one event after the other: for several at once the emulator would start several slow workers."""
     samples = [json.loads(file.read_text()) for file in sorted((root / "events" / "clerk").glob("*.json"))]
-    for sample in {sample["type"]: sample for sample in samples if sample["type"] in SYNCED_TYPES}.values():
+    for sample in {sample["type"]: sample for sample in samples if sample["type"] in ALWAYS_SYNCED}.values():
         request = sign(sample, stack.webhook_secret)
         assert post(stack, request).status_code == 202
         eventually(partial(is_recorded, database, request.headers["svix-id"]), bool)

@@ -257,7 +257,12 @@ def takes_a_connection_string(command: click.Command) -> bool:
     return option_of(command) is not None or "_DATABASE_URL" in source
 
 
-TAKING = {" ".join(path): command for path, command in tree(commands) if takes_a_connection_string(command)}
+# Without `console`, which serves until Ctrl-C whatever the database says; its page has tests of its own.
+TAKING = {
+    " ".join(path): command
+    for path, command in tree(commands)
+    if takes_a_connection_string(command) and path != ("console",)
+}
 
 
 def example_of(parameter: click.Parameter) -> str:

@@ -11,7 +11,7 @@ from typing import LiteralString
 import pytest
 from click.testing import CliRunner
 
-from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli import event_types
 from clerk_supabase_cli.doctor.examination import examine
@@ -25,6 +25,7 @@ from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit.databases import Connection, Database
 from tests.kit.doctoring import Doctor
+from tests.kit.kinds import ALWAYS_SYNCED
 from tests.kit.parked import Command, park
 from tests.kit.tokens import KEY, OTHER_KEY
 
@@ -33,8 +34,6 @@ OF_THE_DATABASE = {
     *("migrations", "objects", "row-level-security", "grants", "realtime", "parked", "feeds"),
     "other-instances",
 }
-
-ALWAYS_SYNCED = [name for name, meaning in SYNCED_TYPES.items() if not FACTS[meaning.kind].parameter]
 
 
 def test_a_migrated_database_passes_and_checks_of_unnamed_parts_are_skipped(doctor: Doctor) -> None:

@@ -61,8 +61,8 @@ SEEN: Final = [
         "user.created",
     ),
 ]
-# Commands that start a stack, or explore for minutes; they are tried with refused arguments.
-STARTS_A_STACK: Final = {"demo", "dev", "simulate"}
+# Commands that start a stack, serve until Ctrl-C, or explore for minutes; they are tried with refused arguments.
+LASTING: Final = {"console", "demo", "dev", "simulate"}
 # Commands that look at the whole database, or at AWS, for each line: some values, as others read them in the same way.
 SLOW: Final = {
     *(("doctor",), ("status",), ("reconcile",), ("migrate",), ("expose",), ("uninstall",)),
@@ -227,7 +227,7 @@ def test_no_argument_that_cannot_be_seen_is_taken_or_printed(path: tuple[str, ..
             assert "cannot be seen" in ended.printed
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in STARTS_A_STACK], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
 def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator: Operator) -> None:
     chance = random.Random(str(path))
     values = chance.sample(SEEN, 8) if path in SLOW else SEEN
@@ -237,9 +237,9 @@ def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator
         operator.types(*path, *arguments, stdin=value)
 
 
-@pytest.mark.parametrize("name", sorted(STARTS_A_STACK))
-def test_commands_that_start_a_stack_refuse_odd_arguments_first(name: str, operator: Operator) -> None:
-    option = {"demo": "--users", "dev": "--port", "simulate": "--runs"}[name]
+@pytest.mark.parametrize("name", sorted(LASTING))
+def test_commands_that_take_long_refuse_odd_arguments_first(name: str, operator: Operator) -> None:
+    option = {"console": "--port", "demo": "--users", "dev": "--port", "simulate": "--runs"}[name]
     for value in SEEN:
         assert operator.types(name, option, f"x{value}").status == 2
         assert operator.types(name, f"--{value}x").status == 2
@@ -252,7 +252,7 @@ VARIABLES: Final = [
 ]
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in STARTS_A_STACK], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
 def test_nothing_in_the_environment_commands_the_terminal(path: tuple[str, ...], operator: Operator) -> None:
     chance = random.Random(str(path))
     # Each variable with one of them; over all commands, with each of them.
@@ -261,7 +261,7 @@ def test_nothing_in_the_environment_commands_the_terminal(path: tuple[str, ...],
         operator.types(*path, *arguments, stdin=unseen, **{variable: f"http://{unseen}[red]"})
 
 
-@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in STARTS_A_STACK], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
 def test_no_answer_of_aws_or_clerk_commands_the_terminal(
     path: tuple[str, ...], operator: Operator, hostile_url: str
 ) -> None:
@@ -336,7 +336,7 @@ def test_nothing_in_the_database_commands_the_terminal(operator: Operator, rig: 
     admin.execute("delete from clerk_sync.parked_events where svix_id = 'msg_2'")
     overwrite(admin, but=())
     for path in LEAVES:
-        if path[0] not in STARTS_A_STACK:
+        if path[0] not in LASTING:
             for value in ("user_1", "1"):
                 operator.types(*path, *([value] if takes_one(LEAVES[path]) else []))
 

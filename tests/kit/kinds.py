@@ -14,6 +14,10 @@ LATER: tuple[Kind, ...] = tuple(
     kind for kind in OURS if kind not in {"user", "organization", "membership", "invitation", "domain"}
 )
 """The kinds of this project besides users and the objects of organizations: tests use the samples of their events."""
+ALWAYS_SYNCED: tuple[str, ...] = tuple(
+    name for name, meaning in SYNCED_TYPES.items() if not FACTS[meaning.kind].parameter
+)
+"""The event types that a stack with the usual parameters syncs."""
 OUR_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind not in APPS)
 """The kinds of this project and private metadata, which has no events of its own."""
 OUR_TYPES: frozenset[str] = frozenset(name for name, meaning in SYNCED_TYPES.items() if meaning.kind in OURS)
