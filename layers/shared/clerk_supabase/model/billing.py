@@ -7,7 +7,7 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -16,7 +16,6 @@ from clerk_supabase.model.clerk_object import (
     LONGEST_ID,
     ClerkObject,
     Columns,
-    Flag,
     Lenient,
     Milliseconds,
     timestamp,
@@ -44,6 +43,14 @@ def _object(value: object) -> object:
     return value if isinstance(value, dict | Lenient) else None
 
 
+def _flag(value: object) -> bool:
+    return value if isinstance(value, bool) else False
+
+
+def _milliseconds(value: object) -> int:
+    return _moment(value) or 0
+
+
 def _objects(value: object) -> list[object]:
     return [each for each in value if isinstance(each, dict | Lenient)] if isinstance(value, list) else []
 
@@ -54,6 +61,7 @@ OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, Befo
 Whole = Annotated[int | None, BeforeValidator(_whole)]
 Moment = Annotated[int | None, BeforeValidator(_moment)]
 """Milliseconds since 1970. Clerk may send 0 for a missing time."""
+_Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Payer(Lenient):
@@ -101,6 +109,7 @@ class Seats(Lenient):
 class _OfPayer(ClerkObject):
     """An object of a payer, which is a user or an organization."""
 
+    created_at: Moment = None
     payer_id: OptionalId = None
     payer: Annotated[Payer | None, BeforeValidator(_object)] = None
 
@@ -132,13 +141,15 @@ class SubscriptionItem(_OfPayer):
 
     kind: ClassVar[Kind] = "subscription_item"
 
+    # Optional in the Backend API. changes.py requires the time of an event.
+    updated_at: Milliseconds = 0
     subscription_id: OptionalId = None
     status: str
     plan_id: OptionalId = None
     plan: Annotated[Plan | None, BeforeValidator(_object)] = None
     interval: Name = None
     plan_period: Name = None
-    is_free_trial: Flag = False
+    is_free_trial: _Flag = False
     seats: Annotated[Seats | None, BeforeValidator(_object)] = None
     period_start: Moment = None
     period_end: Moment = None
@@ -161,6 +172,12 @@ class SubscriptionItem(_OfPayer):
             **_known({"created_at": timestamp(self.created_at)}),
         }
 
+    def told_by_api(self, observed_at: int) -> tuple[Self, int]:
+        """The item as of the answer's moment, which is also the version of an item without a time of its own."""
+        if self.updated_at or not observed_at:
+            return self, observed_at
+        return self.model_copy(update={"updated_at": observed_at}), observed_at
+
     def _of_plan(self, period: str | None) -> Columns:
         if "plan" not in self.model_fields_set:
             return _known({"plan_id": self.plan_id})
@@ -177,7 +194,7 @@ class SubscriptionItem(_OfPayer):
 class _EmbeddedItem(SubscriptionItem):
     """An item inside a subscription. Without a version, the item is left to events about itself."""
 
-    updated_at: Milliseconds = 0
+    updated_at: Annotated[int, BeforeValidator(_milliseconds)] = 0
 
 
 def _items(value: object) -> list[object]:
@@ -188,7 +205,10 @@ def _items(value: object) -> list[object]:
 def _is_item(value: object) -> bool:
     if isinstance(value, Lenient):
         return True
-    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("id", "status"))
+    if not isinstance(value, dict) or not isinstance(value.get("status"), str):
+        return False
+    object_id = value.get("id")
+    return isinstance(object_id, str) and 0 < len(object_id) <= LONGEST_ID
 
 
 class Subscription(_OfPayer):
@@ -225,6 +245,11 @@ class Subscription(_OfPayer):
         return tuple(
             each.model_copy(update=of_parent) for each in (*self.items, *self.subscription_items) if each.updated_at > 0
         )
+
+    def told_by_api(self, observed_at: int) -> tuple[Subscription, int]:
+        """The subscription with its items as of the answer's moment."""
+        items = [each.told_by_api(observed_at)[0] for each in self.subscription_items]
+        return self.model_copy(update={"subscription_items": items}), observed_at
 
 
 class _ItemOfPayment(Lenient):
