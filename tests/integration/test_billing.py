@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase.errors import ChangeRefused, UnusableEvent
+from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.model.changes import Reconciled, changes_of_object
 from clerk_supabase.model.events import subject_of
 from clerk_supabase.postgres.store import Store
@@ -20,7 +20,7 @@ from tests.kit.billing import attempt, item, subscription
 from tests.kit.databases import Connection, acting_as, empty, rows, tables
 from tests.kit.histories import CREATED_AT
 from tests.kit.stored import tables_with
-from tests.kit.webhooks import deleted, membership, organization, told, user
+from tests.kit.webhooks import deleted, membership, organization, user
 
 ITEMS = "select clerk_subscription_item_id, clerk_subscription_id, clerk_user_id, clerk_org_id, status"
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 2}
@@ -141,12 +141,6 @@ def test_an_odd_item_keeps_away_neither_its_subscription_nor_other_items(
         [subscription(at=2, items=[billing.inner_item(pro() | odd), billing.inner_item(pro(id="csub_item_2"))])]
     )
     assert rows(admin, "select clerk_subscription_item_id from clerk.subscription_items") == [("csub_item_2",)]
-
-
-def test_an_event_about_an_item_without_a_time_is_parked() -> None:
-    without = {name: value for name, value in pro().items() if name != "updated_at"}
-    with pytest.raises(UnusableEvent, match="updated_at"):
-        told("subscriptionItem.updated", without, at=1)
 
 
 def test_a_notice_of_an_unchanged_item_changes_nothing(store: Store, admin: Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.reconcile.request import Mode
-from clerk_supabase_cli.standin.faults import Fault, answering, without_field
+from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Databases, rows, value
@@ -158,13 +158,4 @@ def test_an_item_of_a_payer_without_a_subscription_in_clerk_is_repaired_from_the
     for user_id in rig.world.users:
         rig.api.faults.add(gone, path=f"/users/{user_id}/billing/subscription", times=9)
     assert rig.run().state == "complete"
-    assert in_tables(rig) == in_clerk(rig)
-
-
-def test_items_without_the_time_of_their_last_change_are_compared(rig: Rig) -> None:
-    """The time is optional in the Backend API."""
-    rig.api.faults.add(without_field("updated_at"), path="/billing/subscription_items", times=9)
-    rig.admin.execute("update clerk.subscription_items set status = 'x'")
-    report = rig.run()
-    assert (report.state, report.reason) == ("complete", None)
     assert in_tables(rig) == in_clerk(rig)

@@ -7,7 +7,7 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BeforeValidator, Field
 
@@ -17,7 +17,6 @@ from clerk_supabase.model.clerk_object import (
     ClerkObject,
     Columns,
     Lenient,
-    Milliseconds,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
@@ -141,8 +140,6 @@ class SubscriptionItem(_OfPayer):
 
     kind: ClassVar[Kind] = "subscription_item"
 
-    # Optional in the Backend API. changes.py requires the time of an event.
-    updated_at: Milliseconds = 0
     subscription_id: OptionalId = None
     status: str
     plan_id: OptionalId = None
@@ -171,12 +168,6 @@ class SubscriptionItem(_OfPayer):
             "period_end": timestamp(self.period_end),
             **_known({"created_at": timestamp(self.created_at)}),
         }
-
-    def told_by_api(self, observed_at: int) -> tuple[Self, int]:
-        """The item as of the answer's moment, which is also the version of an item without a time of its own."""
-        if self.updated_at or not observed_at:
-            return self, observed_at
-        return self.model_copy(update={"updated_at": observed_at}), observed_at
 
     def _of_plan(self, period: str | None) -> Columns:
         if "plan" not in self.model_fields_set:
@@ -245,11 +236,6 @@ class Subscription(_OfPayer):
         return tuple(
             each.model_copy(update=of_parent) for each in (*self.items, *self.subscription_items) if each.updated_at > 0
         )
-
-    def told_by_api(self, observed_at: int) -> tuple[Subscription, int]:
-        """The subscription with its items as of the answer's moment."""
-        items = [each.told_by_api(observed_at)[0] for each in self.subscription_items]
-        return self.model_copy(update={"subscription_items": items}), observed_at
 
 
 class _ItemOfPayment(Lenient):

@@ -126,7 +126,6 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
             found, version = _told_by_api(found, event.timestamp)
         else:
             version = Version(found.updated_at, event.timestamp)
-        _require_version(found)
         main = Upsert(found.kind, found.id, version, found.columns())
         companions = _companions(found, event.timestamp)
     _refuse_the_future((main, *companions), received_at, "event")
@@ -161,7 +160,6 @@ def changes_of_object(
     else:
         found, dropped = _read_json(MODELS[kind], json)
         found, version = _told_by_api(found, observed_at)
-        _require_version(found)
         main = Upsert(kind, found.id, version, found.columns())
         companions += _companions(found, observed_at)
     _refuse_the_future((main, *companions), received_at, kind)
@@ -211,12 +209,6 @@ def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Ver
     """An object as of the moment of the Backend API's answer, and the version of the answer."""
     found, observed_at = found.told_by_api(observed_at)
     return found, Version(found.updated_at, observed_at)
-
-
-def _require_version(found: ClerkObject) -> None:
-    """Raises UnusableEvent for an object without a time: its version would be the version of a stub."""
-    if "updated_at" not in found.model_fields_set:
-        raise UnusableEvent(f"{type(found).__name__}.updated_at: Field required")
 
 
 def _refuse_the_future(changes: Iterable[Change], received_at: int, what: str) -> None:
