@@ -49,7 +49,8 @@ end
 $$;
 
 -- Whether a plan or feature is among these. A question names its scope: `user:pro` or `org:team`, or as in has() `u:`,
--- `o:` or `organization:`. Any other question is an error, not false: behind a `not`, false would open the rows.
+-- `o:` or `organization:`. Any other question is an error, and null for null, not false: behind a `not`, false would
+-- open the rows.
 create function clerk_sync.requesting_user_holds(question text, entitlements text[])
 returns boolean
 language plpgsql
@@ -63,6 +64,9 @@ begin
     if question is not null and parts is null then
         raise invalid_parameter_value using
             message = format('a plan or feature is spelled user:<slug> or org:<slug>, not %L', question);
+    end if;
+    if question is null then
+        return null;
     end if;
     return coalesce(
         case left(parts[1], 1) when 'u' then 'user:' else 'org:' end || parts[2] = any(entitlements), false

@@ -117,6 +117,32 @@ def test_a_missing_item_of_a_subscription_stays_and_an_unreadable_item_is_left_o
     assert found == [("csub_item_1", "pro"), ("csub_item_2", None)]
 
 
+@pytest.mark.parametrize(
+    ("fields", "column"),
+    [
+        ({"is_free_trial": "maybe"}, "is_free_trial"),
+        ({"created_at": "x"}, "created_at"),
+        ({"created_at": 0}, "created_at"),
+    ],
+)
+def test_a_field_of_an_unexpected_type_counts_as_missing(
+    store: Store, admin: Connection, fields: Json, column: str
+) -> None:
+    assert store.apply([item(at=1, **fields)]) == ["created"]
+    [row] = rows(admin, "select to_jsonb(i) from clerk.subscription_items as i")
+    assert row[0][column] in (None, False)
+
+
+@pytest.mark.parametrize("odd", [{"id": ""}, {"id": "x" * 256}, {"updated_at": None}, {"updated_at": "x"}])
+def test_an_odd_item_keeps_away_neither_its_subscription_nor_other_items(
+    store: Store, admin: Connection, odd: Json
+) -> None:
+    store.apply(
+        [subscription(at=2, items=[billing.inner_item(pro() | odd), billing.inner_item(pro(id="csub_item_2"))])]
+    )
+    assert rows(admin, "select clerk_subscription_item_id from clerk.subscription_items") == [("csub_item_2",)]
+
+
 def test_a_notice_of_an_unchanged_item_changes_nothing(store: Store, admin: Connection) -> None:
     """The trial ends in three days: the item is older than the event."""
     store.apply([item(at=1)])

@@ -134,6 +134,17 @@ def test_plans_and_features_are_what_the_example_says_in_sql_and_in_python(
     assert in_python(case.claims, case.claim, case.question) is case.here
 
 
+def test_the_answer_to_no_question_opens_no_rows_behind_a_not(connection: Connection) -> None:
+    """A policy may ask for the plan in a column that is null."""
+    query: LiteralString = """
+        select
+            clerk.requesting_user_has_plan(null), clerk.requesting_user_has_feature(null),
+            clerk.requesting_user_subscribes_to(null)
+        """
+    with acting_as(connection, "authenticated", ADA | {"pla": "u:pro"}):
+        assert connection.execute(query).fetchall() == [(None, None, None)]
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tokens, st.sampled_from(["pla", "fea"]), questions)
 @example(ADA | LABS | {"pla": "o:team,u:pro", "fea": "o:x"}, "pla", "org:team")

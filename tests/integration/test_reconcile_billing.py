@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.reconcile.request import Mode
-from clerk_supabase_cli.standin.faults import Fault
+from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Databases, rows, value
@@ -127,3 +128,34 @@ def test_a_list_that_clerk_gives_newest_first_is_read_oldest_first_also_while_it
     assert newest["id"] in rig.world.billing.items
     assert [item.id for item in clerk.page_at("subscription_item", len(ids) - 1, 4).items] == [ids[-1], newest["id"]]
     assert clerk.page_at("subscription_item", len(ids) + 1, 4).items == []
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_an_item_that_its_subscription_lacks_is_repaired_from_the_list(rig: Rig, mode: Mode) -> None:
+    """Clerk does not document that a subscription of the Backend API holds the items of the past."""
+    world = rig.world
+    without = Fault(
+        alter=lambda found: [json.dumps(json.loads(each) | {"subscription_items": []}).encode() for each in found]
+    )
+    for parent in (
+        *(f"/users/{each}" for each in world.users),
+        *(f"/organizations/{each}" for each in world.organizations),
+    ):
+        rig.api.faults.add(without, path=f"{parent}/billing/subscription", times=9)
+    lost = list(world.billing.items)[:2]
+    rig.admin.execute("delete from clerk.subscription_items where clerk_subscription_item_id = %s", [lost[0]])
+    rig.admin.execute(
+        "update clerk.subscription_items set status = 'x' where clerk_subscription_item_id = %s", [lost[1]]
+    )
+    report = rig.run(mode)
+    assert (report.state, report.reason, report.findings) == ("complete", None, 2)
+    assert in_tables(rig) == in_clerk(rig)
+
+
+def test_an_item_of_a_payer_without_a_subscription_in_clerk_is_repaired_from_the_list(rig: Rig) -> None:
+    rig.admin.execute("update clerk.subscription_items set status = 'x' where clerk_user_id is not null")
+    gone = answering(404, code="resource_not_found")
+    for user_id in rig.world.users:
+        rig.api.faults.add(gone, path=f"/users/{user_id}/billing/subscription", times=9)
+    assert rig.run().state == "complete"
+    assert in_tables(rig) == in_clerk(rig)

@@ -15,7 +15,7 @@ from clerk_supabase.model.found_kinds import FACTS
 Place = tuple[Kind, str]
 """The kind and id of an entity."""
 
-TIMES: Final = ("_at", "_start", "_end", "_date")
+TIMES: Final = ("_at", "_start", "_end", "_date", "_until")
 """Ends of the names of the columns with times."""
 # The columns of a row with the ids of its parents.
 _PARENTS: Final[Mapping[str, Kind]] = {

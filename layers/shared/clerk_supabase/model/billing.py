@@ -16,9 +16,7 @@ from clerk_supabase.model.clerk_object import (
     LONGEST_ID,
     ClerkObject,
     Columns,
-    Flag,
     Lenient,
-    Milliseconds,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
@@ -44,6 +42,14 @@ def _object(value: object) -> object:
     return value if isinstance(value, dict | Lenient) else None
 
 
+def _flag(value: object) -> bool:
+    return value if isinstance(value, bool) else False
+
+
+def _milliseconds(value: object) -> int:
+    return _moment(value) or 0
+
+
 def _objects(value: object) -> list[object]:
     return [each for each in value if isinstance(each, dict | Lenient)] if isinstance(value, list) else []
 
@@ -54,6 +60,7 @@ OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, Befo
 Whole = Annotated[int | None, BeforeValidator(_whole)]
 Moment = Annotated[int | None, BeforeValidator(_moment)]
 """Milliseconds since 1970. Clerk may send 0 for a missing time."""
+_Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Payer(Lenient):
@@ -101,6 +108,7 @@ class Seats(Lenient):
 class _OfPayer(ClerkObject):
     """An object of a payer, which is a user or an organization."""
 
+    created_at: Moment = None
     payer_id: OptionalId = None
     payer: Annotated[Payer | None, BeforeValidator(_object)] = None
 
@@ -138,7 +146,7 @@ class SubscriptionItem(_OfPayer):
     plan: Annotated[Plan | None, BeforeValidator(_object)] = None
     interval: Name = None
     plan_period: Name = None
-    is_free_trial: Flag = False
+    is_free_trial: _Flag = False
     seats: Annotated[Seats | None, BeforeValidator(_object)] = None
     period_start: Moment = None
     period_end: Moment = None
@@ -177,7 +185,7 @@ class SubscriptionItem(_OfPayer):
 class _EmbeddedItem(SubscriptionItem):
     """An item inside a subscription. Without a version, the item is left to events about itself."""
 
-    updated_at: Milliseconds = 0
+    updated_at: Annotated[int, BeforeValidator(_milliseconds)] = 0
 
 
 def _items(value: object) -> list[object]:
@@ -188,7 +196,10 @@ def _items(value: object) -> list[object]:
 def _is_item(value: object) -> bool:
     if isinstance(value, Lenient):
         return True
-    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("id", "status"))
+    if not isinstance(value, dict) or not isinstance(value.get("status"), str):
+        return False
+    object_id = value.get("id")
+    return isinstance(object_id, str) and 0 < len(object_id) <= LONGEST_ID
 
 
 class Subscription(_OfPayer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
-from clerk_supabase.reconcile.corrections.reading import repairs_by_reading
+from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
 from clerk_supabase.reconcile.drift import Brake, Tally
 from clerk_supabase.reconcile.records import Begun, PlannedWindow
 from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
@@ -292,9 +292,10 @@ class Comparison:
 
     def _repair(self, items: Sequence[Item], differences: Mapping[str, _Found], filled: int) -> None:
         self._count(differences)
-        wanted = {item_id for item_id, found in differences.items() if found.action == "repair"}
+        differing = {item_id for item_id, found in differences.items() if found.action == "repair"}
+        wanted = differing
         if FACTS[self.window.kind].carrier:
-            wanted |= self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
+            wanted = differing | self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
         to_repair = [item for item in items if item.id in wanted]
         missing = [
             item for item in to_repair if item.id in differences and differences[item.id].difference == "missing"
@@ -308,11 +309,11 @@ class Comparison:
         if not to_repair:
             return
         sender = self._work.sender(len(to_repair))
-        self._send(sender, to_repair)
+        self._send(sender, to_repair, differing)
         if not sender.are_done_at_once:
             self.missing_created += [item.created_at for item in missing if item.created_at is not None]
 
-    def _send(self, sender: Repairs, items: Sequence[Item]) -> None:
+    def _send(self, sender: Repairs, items: Sequence[Item], differing: Collection[str]) -> None:
         run_id, kind = self._work.run_id, self.window.kind
         if not FACTS[kind].carrier:
             self._send_repairs(sender, [Repair(run_id, kind, each.id, each.observed_at, each.json()) for each in items])
@@ -321,9 +322,13 @@ class Comparison:
         for object_id, *parents in held:
             if not any(parents):
                 self._note_unusable(object_id, UnusableEvent("Clerk's list names no payer"))
+        listed = {item.id: item for item in items if item.id in differing}
         for start in range(0, len(held), _READ_AT_ONCE):
             some = held[start : start + _READ_AT_ONCE]
-            self._send_repairs(sender, repairs_by_reading(self._work.clerk, run_id, kind, some))
+            repairs = repairs_with_listed(
+                self._work.clerk, run_id, kind, some, differing=listed, received_at=self._work.clock_ms()
+            )
+            self._send_repairs(sender, list(repairs))
 
     def _held(self, item: Item) -> Held:
         """The id of an object, and of its user or organization."""

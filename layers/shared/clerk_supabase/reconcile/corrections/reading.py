@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from clerk_supabase.clerk.api import Clerk, in_path
 from clerk_supabase.clerk.lookups import Held, read_again
-from clerk_supabase.errors import GoneFromClerk, OrganizationsUnavailable
+from clerk_supabase.clerk.pages import Item
+from clerk_supabase.errors import GoneFromClerk, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.reconcile.repairs import Repair
 
+_CARRIER_FIELD: Final = "subscription_id"
+"""Field of an object that names its carrier. Clerk's lists leave the field out."""
 _PAYER_FIELDS: Final = {"user": "user_id", "organization": "organization_id"}
 
 
@@ -22,6 +26,39 @@ def repairs_by_reading(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence
     if FACTS[kind].carrier:
         return list(_by_carrier(clerk, run_id, kind, held))
     return [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in read_again(clerk, kind, held)]
+
+
+def repairs_with_listed(
+    clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held], *, differing: Mapping[str, Item], received_at: int
+) -> Iterator[Repair]:
+    """Repairs of objects by their carriers; an object that its carrier lacks is repaired as the list shows the object.
+
+    `differing`: the objects of the list whose rows differ, by id. Clerk does not document that a carrier holds all its
+    objects, nor that a parent of a listed object has a carrier.
+    """
+    left = {object_id: differing[object_id] for object_id, *parents in held if object_id in differing and any(parents)}
+    for repair in repairs_by_reading(clerk, run_id, kind, held):
+        inside = _inside(repair, kind, received_at)
+        lacking = [each for each in repair.brings if each in left and each not in inside]
+        brought = tuple(each for each in repair.brings if each not in lacking)
+        if brought:
+            yield replace(repair, brings=brought)
+        for each in lacking:
+            json = _with_first(left[each].json(), _CARRIER_FIELD, repair.id)
+            yield Repair(run_id, kind, each, left[each].observed_at, json)
+        for each in repair.brings:
+            left.pop(each, None)
+    for item in left.values():
+        yield Repair(run_id, kind, item.id, item.observed_at, item.json())
+
+
+def _inside(repair: Repair, kind: Kind, received_at: int) -> Collection[str]:
+    """The ids of the objects that a carrier holds; none if the carrier cannot be read."""
+    try:
+        changes = repair.changes(received_at, keep_private_metadata=False)
+    except UnusableEvent:
+        return ()
+    return {each.id for each in changes.companions if each.kind == kind}
 
 
 def _by_carrier(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held]) -> Iterator[Repair]:
@@ -43,4 +80,9 @@ def _by_carrier(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held])
 
 def _with_payer(json: bytes, field: str, parent_id: str) -> bytes:
     """An answer of Clerk with the payer that the request named. Clerk's answer names only the payer's id in Billing."""
-    return b'{"payer":%s,%s' % (msgspec.json.encode({field: parent_id}), json.strip().removeprefix(b"{"))
+    return _with_first(json, "payer", {field: parent_id})
+
+
+def _with_first(json: bytes, field: str, value: object) -> bytes:
+    """An object with one more field before the others."""
+    return b"{%s:%s,%s" % (msgspec.json.encode(field), msgspec.json.encode(value), json.strip().removeprefix(b"{"))
