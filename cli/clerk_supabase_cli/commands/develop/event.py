@@ -112,6 +112,8 @@ def _is_accepted(name: str, event: Json, request: SignedRequest, url: str, *, as
         print_json({**sent, "status": answer.status_code, "answer": text})
     else:
         say(f"{answer.status_code} {printable(text)}")
+        if name.startswith("session.") and text == "not synced":
+            say("sessions become rows only in a stack with SessionsDays above 0")
     return answer.is_success
 
 
