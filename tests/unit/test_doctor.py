@@ -159,6 +159,21 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
+    ("of_webhooks", "of_database", "end"),
+    [
+        ("", "", "(development)"),
+        ("", "ins_1", "so is the database"),
+        ("ins_1", "ins_1", "so are the stack and the database"),
+    ],
+)
+def test_what_is_of_the_instance_of_the_secret_key_is_named_in_a_whole_sentence(
+    of_webhooks: str, of_database: str, end: str
+) -> None:
+    [finding] = compare_instances(Instance("ins_1", "development"), of_webhooks, of_database, "dev")
+    assert finding.words.endswith(end)
+
+
+@pytest.mark.parametrize(
     ("secret_is_theirs", "instance_id", "status"),
     [(True, "ins_2Own", 202), (True, "ins_2Other", 403), (True, "", 202), (False, "ins_2Own", 401)],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,13 @@ def test_the_command_lists_each_type_with_its_table_or_the_reason_why_there_is_n
     assert "user.created                      sample  clerk.users" in lines
     assert [line for line in lines if line.endswith(("None", "  "))] == []
     assert "name the TYPE" in Command({}).run("event", status=2).stderr
+
+
+def test_the_list_of_types_is_json_on_demand_with_the_types_of_a_family_together() -> None:
+    listed = json.loads(Command({}).run("event", "--list", "--json").stdout)
+    assert {"type": "user.created", "has_sample": True, "becomes": "clerk.users"} in listed
+    families = [family for family, _ in itertools.groupby(each["type"].partition(".")[0] for each in listed)]
+    assert len(families) == len(set(families))
 
 
 def addresses(event: dict[str, Any]) -> list[str]:

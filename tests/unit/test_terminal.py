@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clerk_supabase_cli.operate.reconcile_report import counts_list
 from clerk_supabase_cli.printing import cells, folds
 from clerk_supabase_cli.terminal import Listing, Terminal
 from tests.kit.screens import IDS, WIDTHS, file_of, written
@@ -57,3 +58,10 @@ def test_a_command_to_copy_is_not_folded() -> None:
     line = "7 events are parked and wait for a person; see: clerk-supabase parked list --state replayed; or ask"
     parts = [line[start:end] for start, end in folds(line, 50, 2)]
     assert "clerk-supabase parked list --state replayed; or" in parts
+
+
+def test_the_kinds_of_a_run_are_in_the_order_of_writing_with_the_tables_of_the_app_last() -> None:
+    listed = counts_list({each: {"listed": 1} for each in ("role", "user", "public.people", "subscription_item")})
+    assert listed is not None
+    kinds = [line.plain.split()[0] for line in listed.lines(80)]
+    assert kinds == ["kind", "user", "role", "subscription_item", "public.people"]

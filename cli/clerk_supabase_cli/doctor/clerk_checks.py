@@ -67,9 +67,8 @@ def compare_instances(of_key: ClerkInstance, of_webhooks: str, of_database: str,
     if wrong:
         yield fail(f"{key}, but {' and '.join(wrong)}", _SAME_INSTANCE)
     else:
-        same = ", as are" if of_webhooks or of_database else ""
-        named = " and ".join(name for name, value in (("webhooks", of_webhooks), ("database", of_database)) if value)
-        yield ok(f"{key}{same} {named}".rstrip())
+        named = [name for name, value in (("the stack", of_webhooks), ("the database", of_database)) if value]
+        yield ok(f"{key}, and so {'are' if len(named) > 1 else 'is'} {' and '.join(named)}" if named else key)
     if stage == "prod":
         if of_key.environment_type == "development":
             yield warn(f"a stack for production has the key of a development instance, {of_key.id}", _SAME_INSTANCE)

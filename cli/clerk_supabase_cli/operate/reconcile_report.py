@@ -86,7 +86,7 @@ def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
 
 def print_run(run: RunSummary, console: Terminal) -> None:
     """Prints the counts, the end and the times of a run."""
-    if numbers := _counts_list(run.counts):
+    if numbers := counts_list(run.counts):
         console.show(numbers)
     how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
     what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
@@ -113,14 +113,16 @@ def print_resync(object_id: str, report: Report) -> None:
     say(printable(f"{object_id}: {said}{f'; {report.reason}' if report.reason else ''}"))
 
 
-def _counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
+def counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
     """A list with a row for each kind and each table of the app; None without counts."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     if not counted:
         return None
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     listed = Listing("kind", "objects")
-    for kind, numbers in counts.items():
+    # jsonb sorts its keys by their lengths. The tables of the app come last.
+    places = {str(kind): place for place, kind in enumerate(KIND_NAMES)}
+    for kind, numbers in sorted(counts.items(), key=lambda each: places.get(each[0], len(places))):
         said = [_number(numbers[name], name.replace("_", " ")) for name in names if numbers.get(name)]
         listed.add_row(kind, ", ".join(said) or "none")
     return listed

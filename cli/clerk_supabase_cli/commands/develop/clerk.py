@@ -256,8 +256,10 @@ def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], *, as_j
         done = instance.do("entitle", {"payer_id": payer_id, "plan": plan, "features": ",".join(features)})
     if as_json:
         print_json(done)
-    else:
-        say(_change(done))
+        return
+    say(_change(done))
+    now = ", ".join([f"plan {plan}" if plan else "no plan", *(f"feature {each}" for each in features)])
+    say(printable(f"  in the next tokens: {now}"))
 
 
 # Memberships

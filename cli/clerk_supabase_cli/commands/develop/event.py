@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,8 +77,7 @@ def event_command(
       clerk-supabase event user.updated --id user_2abc
     """
     if is_list:
-        for line in _list_of_types(sample_names(find_root())):
-            say(printable(line))
+        _print_types(sample_names(find_root()), as_json=as_json)
         return
     if name is None:
         raise click.UsageError("name the TYPE of the event, such as user.created; --list prints all types.")
@@ -113,13 +112,21 @@ def _is_accepted(name: str, event: Json, request: SignedRequest, url: str, *, as
         print_json({**sent, "status": answer.status_code, "answer": text})
     else:
         say(f"{answer.status_code} {printable(text)}")
+        if name.startswith("session.") and text == "not synced":
+            say("sessions become rows only in a stack with SessionsDays above 0")
     return answer.is_success
 
 
-def _list_of_types(samples: Sequence[str]) -> Iterator[str]:
-    """A line for each event type of Clerk, and of kinds that the app has added."""
-    for name in dict.fromkeys((*CLERKS_TYPES, *SYNCED_TYPES)):
-        yield f"{name:<34}{'sample' if name in samples else '-':<8}{becomes(name)}"
+def _print_types(samples: Sequence[str], *, as_json: bool) -> None:
+    """Prints each event type of Clerk, and of kinds that the app has added; types of one family together."""
+    types = list(dict.fromkeys((*CLERKS_TYPES, *SYNCED_TYPES)))
+    families = list(dict.fromkeys(name.partition(".")[0] for name in types))
+    types.sort(key=lambda name: families.index(name.partition(".")[0]))
+    if as_json:
+        print_json([{"type": name, "has_sample": name in samples, "becomes": becomes(name)} for name in types])
+        return
+    for name in types:
+        say(printable(f"{name:<34}{'sample' if name in samples else '-':<8}{becomes(name)}"))
 
 
 def _teach(stack: RunningStack, name: str, event: Json) -> None:

@@ -174,7 +174,7 @@ def _of_state(state: State) -> Iterator[str]:
 
 
 def _of_kinds(counts: Mapping[str, int]) -> str:
-    return ", ".join(counted(number, kind) for kind, number in counts.items()) or "no objects"
+    return ", ".join(counted(number, kind.replace("_", " ")) for kind, number in counts.items()) or "no objects"
 
 
 def _of_look(found: Sequence[steps.Found], to_instance: str | None, *, write: bool) -> Iterator[str]:
