@@ -9,10 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.local.stack import LocalStack, ReconcileFailed
 from clerk_supabase_cli.standin.samples import Json, new_user_id, user
 from tests.deployed.test_operating import answer, typed
+from tests.kit.kinds import OURS
 from tests.kit.polling import eventually
 
 
@@ -20,7 +23,8 @@ from tests.kit.polling import eventually
 def _nothing_to_compare(stack: LocalStack) -> Iterator[None]:
     """Empties Clerk and the tables: the stand-in for Clerk does not know the users of other tests' webhooks."""
     with psycopg.connect(stack.database_url, autocommit=True) as database:
-        database.execute("truncate clerk.users, clerk.users_public, clerk.organizations cascade")
+        kinds = sql.SQL(", ").join(sql.Identifier("clerk", FACTS[kind].table) for kind in OURS)
+        database.execute(sql.SQL("truncate {}, clerk.users_public cascade").format(kinds))
         database.execute("truncate clerk_sync.entities, clerk_sync.reconcile_runs, clerk_sync.instance cascade")
     with stack.clerk.writing() as clerk:
         clerk.users.clear()

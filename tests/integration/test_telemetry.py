@@ -13,7 +13,7 @@ import re
 import runpy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from clerk_supabase_cli.standin.token_mint import Mint
 from tests.infrastructure.dashboard import watched
 from tests.infrastructure.template import Resource, Template
 from tests.kit.aws import Account, Region
+from tests.kit.aws_http import served
 from tests.kit.databases import Database, Databases
 from tests.kit.environments import environment_of
 from tests.kit.reconciling import MINUTE, Rig, rig_with
@@ -47,6 +48,8 @@ VOCABULARY_KEYS = {
     "type", "object", "id", "status", "strategy", "role", "role_name", "provider", "instance_id", "enrollment_mode",
     "permissions", "permission", "key",
 }  # fmt: skip
+# Words of the plans in the samples, which stand in other words of the log, too.
+PLANS = {"Team", "Free", "active"}
 ID = re.compile(r"^[a-z_]+_[A-Za-z0-9]+$")
 
 Json = Any
@@ -170,27 +173,31 @@ class World:
     @contextmanager
     def function(self, name: str, **other: str) -> Iterator[Callable[[Json], Json]]:
         """Loads a function as a cold start does. Its errors are printed as Lambda prints them."""
-        with pytest.MonkeyPatch.context() as patch:
-            for variable, value in self.environment(**other).items():
-                patch.setenv(variable, value)
-            with self.output.of(name):
-                module = runpy.run_path(str(self.root / "functions" / name / "handler.py"))
+        with ExitStack() as undo:
+            if name == "ingest":
+                # Its client for AWS is none that the account in memory replaces.
+                other["AWS_ENDPOINT_URL"] = undo.enter_context(served(self.account))
+            with pytest.MonkeyPatch.context() as patch:
+                for variable, value in self.environment(**other).items():
+                    patch.setenv(variable, value)
+                with self.output.of(name):
+                    module = runpy.run_path(str(self.root / "functions" / name / "handler.py"))
 
-        def call(event: Json) -> Json:
-            with self.output.of(name):
-                try:
-                    return module["lambda_handler"](event, Context())
-                except Exception as error:  # noqa: BLE001 - Lambda catches all of them too
-                    print(json.dumps({"errorMessage": str(error), "errorType": type(error).__name__}))  # noqa: T201 - as Lambda does
-                    return None
+            def call(event: Json) -> Json:
+                with self.output.of(name):
+                    try:
+                        return module["lambda_handler"](event, Context())
+                    except Exception as error:  # noqa: BLE001 - Lambda catches all of them too
+                        print(json.dumps({"errorMessage": str(error), "errorType": type(error).__name__}))  # noqa: T201 - as Lambda does
+                        return None
 
-        try:
-            yield call
-        finally:
-            held = [module[each] for each in ("store", "clerk_http") if each in module]
-            held += [module["session"]._store, module["session"]._first_login._http] if "session" in module else []
-            for each in held:
-                each.close()
+            try:
+                yield call
+            finally:
+                held = [module[each] for each in ("store", "clerk_http") if each in module]
+                held += [module["session"]._store, module["session"]._first_login._http] if "session" in module else []
+                for each in held:
+                    each.close()
 
     def bodies(self) -> Iterator[Json]:
         """Every sample unchanged and with marks, of the stack's own instance."""
@@ -406,7 +413,7 @@ def test_nothing_personal_and_no_secret_is_in_any_line(world: World) -> None:
     printed = str(world.output)
     assert len(printed) > 20_000
     assert len(world.forbidden) > 100
-    assert not [text for text in world.forbidden if text in printed]
+    assert not [text for text in world.forbidden - PLANS if text in printed]
 
 
 def test_the_search_finds_text_that_a_library_logs_at_debug(world: World) -> None:
@@ -450,7 +457,7 @@ def test_units_and_dimensions_are_few(world: World) -> None:
         "kind": set(READ_KINDS),
     }
     # Each costs money.
-    assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 70
+    assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 75
 
 
 def test_every_metric_of_the_dashboard_and_the_alarms_is_measured(world: World, root: Path) -> None:

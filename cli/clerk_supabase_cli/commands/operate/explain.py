@@ -43,7 +43,8 @@ def explain_command(clerk_id: str, database_url: str, *, wide: bool, as_json: bo
     try:
         objects, moments = timeline(database_url, clerk_id)
     except DatabaseUnreachable:
-        show(clerk_id, [], [], queued, wide=wide)
+        if queued.events or as_json:
+            show(clerk_id, [], [], queued, wide=wide)
         raise
     except UnknownId as error:
         if not queued.events:
