@@ -486,7 +486,7 @@ FAULTS: Final = (
         ("refused",),
         " asked Clerk ",
         in_python(clerk, "by_offset", _never_ending),
-        first=6,
+        first=76,
     ),
     PlantedFault(
         "a quick run believes that nobody changed, because the list is empty",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,8 +15,6 @@ from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim a change.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
-# The brake has a limit for each kind.
-_KINDS: Final = len(READ_KINDS)
 
 
 def run_untrue(
@@ -35,11 +34,12 @@ def run_untrue(
     if not stage.has_lied and not stage.misled:
         ids = {object_id for objects in stage.world.objects().values() for object_id in objects}
         yield from (f"{what} hid {' '.join(place)}, which Clerk has" for place in sorted(hidden) if place[1] in ids)
-    most = len(READ_KINDS) * BRAKE.limit(len(before.rows), None)
-    if details.run.allow_deletes is None and len(hidden) > most:
-        yield f"{what} hid {len(hidden)} rows, and the brake allows {most} at most: {sorted(hidden)}"
+    most = BRAKE.limit(len(before.rows), None)
+    of_kinds = Counter(kind for kind, _ in hidden)
+    if details.run.allow_deletes is None and any(number > most for number in of_kinds.values()):
+        yield f"{what} hid {dict(of_kinds)} rows, and the brake allows {most} of each kind at most: {sorted(hidden)}"
     emptied = _emptied(before, after)
-    if details.run.allow_deletes is None and len(emptied) > most:
+    if details.run.allow_deletes is None and len(emptied) > len(READ_KINDS) * most:
         yield f"{what} emptied {len(emptied)} rows of the same column, and the brake allows {most} at most"
 
 
