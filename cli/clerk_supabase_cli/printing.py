@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 
 # A command to copy, or a word: no line ends inside.
-_PIECE: Final = re.compile(r"`[^`]+`[^\s`]*|clerk-supabase(?: [^\s;,()]+)+|\S+")
+_PIECE: Final = re.compile(r"(?:`[^`]+`|clerk-supabase(?: [^\s;,()]+)+)\S*|\S+")
 _LEAST_WIDTH: Final = 20
 _FIELDS_OF_THE_LOGGER: Final = frozenset(
     {"level", "message", "location", "timestamp", "service", "exception_name", "stack_trace", "xray_trace_id"}

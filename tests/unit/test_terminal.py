@@ -6,7 +6,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clerk_supabase_cli.operate.reconcile_report import counts_list
@@ -46,6 +46,8 @@ def test_wide_prints_each_row_on_one_line_of_a_narrow_terminal() -> None:
     assert len(out.getvalue().splitlines()) == 2
 
 
+@example("`:``", 1, 0)
+@example("clerk-supabase a;b", 4, 0)
 @given(st.text(st.sampled_from("ab ,`:\u6709"), max_size=120), st.integers(1, 40), st.integers(0, 10))
 def test_a_folded_line_keeps_every_word(line: str, width: int, indent: int) -> None:
     parts = [line[start:end] for start, end in folds(line, width, indent)]
