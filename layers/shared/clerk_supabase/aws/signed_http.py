@@ -49,7 +49,8 @@ class SignedHttp:
         self._endpoint = endpoint
         self._region = region
         self._bootstrap = _bootstrap()
-        self._credentials = AwsCredentialsProvider.new_default_chain(self._bootstrap)
+        # Lambda's. The chain of all providers needs certificates of the operating system, and Lambda's image has none.
+        self._credentials = AwsCredentialsProvider.new_environment()
         self._socket_options = SocketOptions()
         self._socket_options.connect_timeout_ms = round(CONNECT_SECONDS * 1000)
         self._tls = _tls() if endpoint.is_encrypted else None
