@@ -23,7 +23,7 @@ from tests.kit.polling import eventually
 from tests.stacks.developer import ADA, FREE_PORTS, Developer, clerk_supabase, copied, typing_dev
 
 SYNC = "layers/shared/clerk_supabase/sync.py"
-SAYS_THE_OUTCOME = "logger.info(answer,"
+SAYS_THE_OUTCOME = "logger.info(outcome,"
 
 
 def environments_of_functions(process: int) -> list[str]:
@@ -281,7 +281,7 @@ def test_code_that_does_not_load_is_shown_and_corrected_code_runs_from_the_next_
     [svix_id] = re.findall(r"msg_\w+", sent.stdout)
     assert "changed code" not in developer.sees(f"sync .*{svix_id}")
 
-    developer.edits(SYNC, lambda _: before.replace(SAYS_THE_OUTCOME, 'logger.info(f"changed code: {answer}",'))
+    developer.edits(SYNC, lambda _: before.replace(SAYS_THE_OUTCOME, 'logger.info(f"changed code: {outcome}",'))
     developer.sees(r"reload +sync\.py: ingest, sync, .*, from the next event on")
     sent = developer.types("event", "user.updated", "--send")
     [svix_id] = re.findall(r"msg_\w+", sent.stdout)
