@@ -29,7 +29,8 @@ select
     m.role,
     case
         when m.role = 'org:admin' and array_to_string(m.permissions, ' ') not like '%org:sys\_%'
-            then m.permissions
+            then
+                m.permissions
                 || array['org:sys_memberships:manage', 'org:sys_domains:manage', 'org:sys_billing:manage']
         else m.permissions
     end as permissions
