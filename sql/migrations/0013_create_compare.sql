@@ -527,7 +527,8 @@ $$;
 
 -- {run, kind, since, until, ids, is_count_only} -> {seen, extra}, or null when the run is over: records the rows that
 -- Clerk's list lacks; with is_count_only, no row. Without since: the rows whose id no page of the whole list had; seen
--- is the number of ids received. Of users only the rows without a moment of creation that a window could hold. With since: the rows created from since on and
+-- is the number of ids received. Of users only the rows without a moment of creation that a window could hold. With
+-- since: the rows created from since on and
 -- before until, if given, whose id is not among ids; seen is the number of ids.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
