@@ -49,7 +49,7 @@ class Billing:
                 del of_kind[key]
 
     def copy(self, without: Collection[str] = ()) -> Billing:
-        """The same objects, except some."""
+        """A copy of the state; *without*: ids of objects to leave out."""
         every = self.objects().values()
         return Billing(*({key: each for key, each in of_kind.items() if key not in without} for of_kind in every))
 
