@@ -199,6 +199,25 @@ def test_a_service_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
         Queue(client(f"http://127.0.0.1:{silent.getsockname()[1]}"), "queue").send(ENVELOPE)
 
 
+def test_of_the_addresses_of_a_host_the_first_that_accepts_a_connection_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A zone of a VPC endpoint that is out of order, and `localhost` of a container that means the machine around it.
+    addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.1")
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    aws = Aws(TAKEN)
+    with aws.listening() as url:
+        Queue(client(url.replace("127.0.0.1", "sqs.example")), url).send(ENVELOPE)
+    [(headers, _)] = aws.requests
+    assert headers["host"].startswith("sqs.example:")
+
+
+def test_a_name_that_nobody_knows_is_a_failure_with_its_reason() -> None:
+    with pytest.raises(QueueUnavailable, match=r"http://sqs.invalid could not be reached"):
+        Queue(client("http://sqs.invalid"), "queue").send(ENVELOPE)
+
+
 def test_only_a_server_with_a_known_certificate_is_sent_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import socket
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as NotInTime
 from datetime import UTC, datetime
@@ -34,8 +35,8 @@ from awscrt.io import (
 from clerk_supabase.aws.endpoints import Endpoint, Service
 from clerk_supabase.aws.failures import AwsFailed
 
-# Errors of a request that has begun, and errors before.
-_LOST: Final = AwsCrtError, RuntimeError
+# Errors of a request that has begun, errors before, and an unknown name.
+_LOST: Final = AwsCrtError, RuntimeError, socket.gaierror
 
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
@@ -100,11 +101,24 @@ class SignedHttp:
         return self._answer(self._connection, headers, body)
 
     def _connect(self) -> HttpClientConnection:
+        """A connection to the first address that accepts one: a VPC endpoint has one address per zone.
+
+        awscrt by itself tries one IPv4 and one IPv6 address, and gives up.
+        """
+        *others, last = _addresses_of(self._endpoint)
+        for address in others:
+            try:
+                return self._connect_to(address)
+            except (NotInTime, *_LOST):
+                continue
+        return self._connect_to(last)
+
+    def _connect_to(self, address: str) -> HttpClientConnection:
         tls = None
         if self._tls is not None:
             tls = self._tls.new_connection_options()
             tls.set_server_name(self._endpoint.host)
-        place = self._endpoint.host, self._endpoint.port
+        place = address, self._endpoint.port
         opening = HttpClientConnection.new(*place, self._bootstrap, self._socket_options, tls)
         connection: HttpClientConnection = opening.result(CONNECT_SECONDS)
         return connection
@@ -118,6 +132,12 @@ class SignedHttp:
         stream.activate()
         status: int = stream.completion_future.result(READ_SECONDS)
         return status, b"".join(parts)
+
+
+def _addresses_of(endpoint: Endpoint) -> list[str]:
+    """The addresses of the endpoint's host, in the order to try. Raises gaierror for a name that nobody knows."""
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
 @functools.cache
