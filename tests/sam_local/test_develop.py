@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,7 +75,8 @@ def test_session_in_a_container_answers_the_token_that_was_minted_here_with_the_
 
 
 @pytest.fixture(scope="module")
-def local_api(terminal: Terminal) -> Iterator[None]:
+def local_api(terminal: Terminal) -> Iterator[Path]:
+    """The log of the API that runs."""
     with Guard() as guard:
         log = guard.folder("start-api-") / "log"
         process = guard.start(
@@ -93,17 +95,19 @@ def local_api(terminal: Terminal) -> Iterator[None]:
 
         # Only POST is there.
         eventually(status, bool, seconds=60)
-        yield
+        yield log
 
 
-def test_a_webhook_posted_to_the_local_api_is_accepted_and_becomes_a_row(terminal: Terminal, local_api: None) -> None:
+def test_a_webhook_posted_to_the_local_api_is_accepted_and_becomes_a_row(terminal: Terminal, local_api: Path) -> None:
     typed = terminal.types(f"{terminal.command('--url http://127.0.0.1:3000')} --id {POSTED}")
 
-    assert (typed.returncode, typed.stdout.splitlines()[-1]) == (0, "202 accepted"), typed.stdout + typed.stderr
+    assert (typed.returncode, typed.stdout.splitlines()[-1]) == (0, "202 accepted"), (
+        typed.stdout + typed.stderr + last_lines(local_api, 30)
+    )
     assert eventually(lambda: terminal.rows(NAMES, POSTED), bool) == [("Ada", "Lovelace")]
 
 
-def test_a_webhook_with_a_wrong_signature_is_refused_by_the_local_api(terminal: Terminal, local_api: None) -> None:
+def test_a_webhook_with_a_wrong_signature_is_refused_by_the_local_api(terminal: Terminal, local_api: Path) -> None:
     secret = "whsec_dGhpcyBpcyBhbm90aGVyIHNlY3JldCwgbm8="
     refused = terminal.types(f"{terminal.command('--url http://127.0.0.1:3000')} --secret {secret}")
 
