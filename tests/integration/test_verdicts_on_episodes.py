@@ -16,6 +16,7 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.episodes import said
 from clerk_supabase_cli.simulator.episodes.episode import come_to_rest
 from clerk_supabase_cli.simulator.episodes.happenings.comparisons import run_with_answer
+from clerk_supabase_cli.simulator.episodes.happenings.webhooks import rows_in_trouble
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin.worlds import World
@@ -123,6 +124,20 @@ def test_a_resync_may_delete_an_object_whose_row_somebody_removed(stage: Stage) 
     assert list(said.resync_untrue(stage, user_id, before, report)) == []
     # A report without any effect would be noticed.
     assert list(said.resync_untrue(stage, user_id, stage.snapshot(), report)) != []
+
+
+def test_the_parents_of_a_row_in_trouble_are_in_trouble_whoever_pays(stage: Stage) -> None:
+    def happen() -> None:
+        stage.world.create_organization({})
+        stage.world.sign_up()
+        while len(stage.world.billing.subscriptions) < 2:
+            stage.world.bill()
+
+    _happened(stage, happen)
+    payers = {*stage.world.users, *stage.world.organizations}
+    for subscription_id in stage.world.billing.subscriptions:
+        stage.rules.begin(stage.admin, subscription_id, "slow")
+    assert rows_in_trouble(stage) == payers | {*stage.world.billing.subscriptions}
 
 
 def _happened(stage: Stage, happening: Callable[[], object]) -> None:

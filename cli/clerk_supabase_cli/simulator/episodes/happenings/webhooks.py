@@ -47,7 +47,8 @@ def rows_in_trouble(stage: Stage) -> set[str]:
     found = set(troubled)
     for place, row in stage.snapshot().rows.items():
         if place[1] in troubled:
-            found |= {row[key] for key in ("clerk_org_id", "clerk_user_id") if key in row}
+            # A payer is a user or an organization: one of the two columns is null.
+            found |= {row[key] for key in ("clerk_org_id", "clerk_user_id") if row.get(key) is not None}
         elif troubled & {row.get("clerk_org_id"), row.get("clerk_user_id")}:
             found.add(place[1])
     return found
