@@ -11,8 +11,8 @@ from psycopg import sql
 
 from clerk_supabase.postgres.failures import is_about_the_connection
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
-from clerk_supabase_cli.adopt.supabase_auth.generated_columns import generated_columns
-from clerk_supabase_cli.adopt.supabase_auth.null_tests import null_tests
+from clerk_supabase_cli.adopt.supabase_auth.dependents.generated_columns import generated_columns
+from clerk_supabase_cli.adopt.supabase_auth.dependents.null_tests import null_tests
 from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS, contradicted
 from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, WithoutOwner, plan
 from clerk_supabase_cli.adopt.supabase_auth.text_columns import TEXTS, looks_like_uuid

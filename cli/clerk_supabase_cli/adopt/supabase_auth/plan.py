@@ -9,13 +9,13 @@ from typing import Final, Literal, LiteralString
 
 from psycopg import sql
 
-from clerk_supabase_cli.adopt.supabase_auth.generated_columns import GeneratedColumn
-from clerk_supabase_cli.adopt.supabase_auth.policies import Policy, policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.generated_columns import GeneratedColumn
+from clerk_supabase_cli.adopt.supabase_auth.dependents.policies import Policy, policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.triggers import triggers
+from clerk_supabase_cli.adopt.supabase_auth.dependents.views import View, views
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING, rewritten
-from clerk_supabase_cli.adopt.supabase_auth.triggers import triggers
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
-from clerk_supabase_cli.adopt.supabase_auth.views import View, views
 from clerk_supabase_cli.operate.database import Connection
 
 WithoutOwner = Literal["stop", "empty", "keep"]

@@ -9,10 +9,10 @@ from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import Caller, Callers, callers
 from clerk_supabase_cli.adopt.supabase_auth.claims import counterpart
+from clerk_supabase_cli.adopt.supabase_auth.dependents.policies import policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.views import views
 from clerk_supabase_cli.adopt.supabase_auth.plan import new_default
-from clerk_supabase_cli.adopt.supabase_auth.policies import policies
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, left_by_values
-from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
 
 # A file in a folder named after the uuid of its owner, as Supabase's guides teach.

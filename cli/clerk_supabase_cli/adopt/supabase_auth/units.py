@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clerk_supabase_cli.adopt.supabase_auth.policies import policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.policies import policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.views import views
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
-from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
 
 _KEYS: Final = """

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from clerk_supabase_cli.adopt.supabase_auth.generated_columns import GeneratedColumn
-from clerk_supabase_cli.adopt.supabase_auth.policies import policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.generated_columns import GeneratedColumn
+from clerk_supabase_cli.adopt.supabase_auth.dependents.policies import policies
+from clerk_supabase_cli.adopt.supabase_auth.dependents.views import views
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
-from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
 
 # As Postgres prints expressions. A comparison with null is null, and closes the row; only these constructs turn a null
