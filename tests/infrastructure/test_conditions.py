@@ -20,6 +20,7 @@ FULL = {
     "IngestReservedConcurrency": "50",
     "SessionReservedConcurrency": "20",
     "AccessLogs": "true",
+    "MetricsFirehoseArn": "arn:aws:firehose:eu-central-1:123456789012:deliverystream/metrics",
 }
 
 

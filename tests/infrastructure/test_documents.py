@@ -155,6 +155,10 @@ BLOCKS_RUN = {
     ("docs/clients.md", "A Python server (FastAPI)"): "test_a_python_server_answers_each_user_with_their_own_rows",
     ("docs/storage.md", "Protect a bucket"): "test_files_belong_to_the_user_or_the_organization_of_their_folder",
     ("docs/storage.md", "In the app"): "test_a_client_of_the_documents_has_no_error_of_types",
+    (
+        "docs/operate.md",
+        "Metrics for OpenTelemetry",
+    ): "test_the_collector_of_the_documents_reads_the_format_of_the_metric_stream",
     ("docs/realtime.md", "Publish tables"): "test_a_client_of_the_documents_has_no_error_of_types",
     (
         "docs/realtime.md",

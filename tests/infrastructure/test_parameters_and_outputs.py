@@ -54,7 +54,7 @@ def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
 
 
 # Principals in policies.
-SERVICES = {"apigateway", "codedeploy", "lambda", "scheduler"}
+SERVICES = {"apigateway", "codedeploy", "lambda", "scheduler", "streams"}
 # Default, least and most of each number; None: no bound.
 NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
     # API Gateway lets nothing through at 0.

@@ -84,7 +84,9 @@ def test_only_traces_are_allowed_on_everything_because_they_know_no_resources(te
 
 def test_nobody_has_a_managed_policy(template: Template) -> None:
     roles = template.of_type("AWS::IAM::Role")
-    assert len(roles) == len(FUNCTIONS) + len(schedules(template))
+    assert len(roles) == len(FUNCTIONS) + len(schedules(template)) + len(
+        template.of_type("AWS::CloudWatch::MetricStream")
+    )
     for role in roles.values():
         assert "ManagedPolicyArns" not in properties(role)
 
