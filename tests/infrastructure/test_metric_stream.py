@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samtranslator.yaml_helper import yaml_parse
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from tests.infrastructure.template import Template
 from tests.kit.documents import all_blocks
