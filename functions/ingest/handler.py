@@ -13,9 +13,11 @@ from clerk_supabase.telemetry import measured
 
 settings = IngestSettings.from_environment(os.environ)
 sqs = aws.sqs()
+secret = Secret(aws.secrets_manager(), settings.webhook_secret_arn)
+secret.read_ahead()
 ingest = Ingest(
     settings,
-    Secret(aws.secrets_manager(), settings.webhook_secret_arn),
+    secret,
     sync_queue=Queue(sqs, settings.sync_queue_url),
     parked_queue=Queue(sqs, settings.parked_queue_url),
     clock_ms=lambda: time.time_ns() // 1_000_000,

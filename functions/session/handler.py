@@ -16,13 +16,11 @@ from clerk_supabase.telemetry import measured
 
 settings = SessionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
+secret = Secret(secrets_manager, settings.session_database_secret_arn)
+secret.read_ahead()
 session = Session(
     settings,
-    Store(
-        Secret(secrets_manager, settings.session_database_secret_arn),
-        settings.database_ca_file,
-        SESSION_PATIENCE_SECONDS,
-    ),
+    Store(secret, settings.database_ca_file, SESSION_PATIENCE_SECONDS),
     ClerkHttp(Secret(secrets_manager, settings.clerk_secret_key_arn), settings.clerk_api_url or BASE_URL),
     clock_ms=lambda: time.time_ns() // 1_000_000,
 )

@@ -14,9 +14,9 @@ from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import measured
 
 settings = SyncSettings.from_environment(os.environ)
-store = Store(
-    Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file, WORKER_PATIENCE_SECONDS
-)
+secret = Secret(aws.secrets_manager(), settings.database_secret_arn)
+secret.read_ahead()
+store = Store(secret, settings.database_ca_file, WORKER_PATIENCE_SECONDS)
 sync = Sync(
     store,
     Parking(store, Queue(aws.sqs(), settings.parked_queue_url)),

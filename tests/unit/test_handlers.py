@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.errors import SecretUnavailable
 from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
@@ -23,12 +24,16 @@ FUNCTIONS = ["ingest", "sync", "retry", "reconcile", "session"]
 CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
 
 
-def load(root: Path, function: str, **given: str) -> Handler:
+def started(root: Path, function: str, **given: str) -> dict[str, Any]:
     """Runs the module again, as a cold start does, with the variables of the template and the *given* ones."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(function, **given).items():
             patch.setenv(name, value)
-        handler: Handler = runpy.run_path(str(root / "functions" / function / "handler.py"))["lambda_handler"]
+        return runpy.run_path(str(root / "functions" / function / "handler.py"))
+
+
+def load(root: Path, function: str, **given: str) -> Handler:
+    handler: Handler = started(root, function, **given)["lambda_handler"]
     return handler
 
 
@@ -56,6 +61,11 @@ def test_ingest_answers_api_gateway(ingest: Handler, account: Account, secret: s
     answer = ingest(api_gateway_event(sign(CREATED, secret)), None)
     assert (answer["statusCode"], answer["body"]) == (202, "accepted")
     assert len(account.received(account.sync_queue_url)) == 1
+
+
+def test_the_secret_is_read_before_the_first_event(ingest: Handler, account: Account, secret: str) -> None:
+    account.take_secret_away("webhook")
+    assert ingest(api_gateway_event(sign(CREATED, secret)), None)["statusCode"] == 202
 
 
 def test_ingest_writes_its_counts_as_metrics_when_it_ends(
@@ -88,6 +98,24 @@ def test_sync_answers_with_the_messages_that_must_come_again(account: Account, r
     failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
     assert answer == {"batchItemFailures": failed}
     assert len(failed) == 1
+
+
+@pytest.mark.parametrize(("function", "variable"), [("sync", "DATABASE"), ("session", "SESSION_DATABASE")])
+def test_the_connection_string_is_read_while_the_environment_starts(
+    function: str, variable: str, account: Account, root: Path
+) -> None:
+    given = {
+        f"{variable}_SECRET_ARN": account.put_secret("database", "postgresql://"),
+        "PARKED_QUEUE_URL": account.parked_queue_url,
+        "CLERK_SECRET_KEY_ARN": account.put_secret("clerk", "sk_test_1"),
+        "CLERK_PUBLISHABLE_KEY": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA==",
+    }
+    environment = started(root, function, **given)
+    account.take_secret_away("database")
+    assert environment["secret"].value() == "postgresql://"
+    # An unavailable secret does not keep the environment from starting.
+    with pytest.raises(SecretUnavailable):
+        started(root, function, **given)["secret"].value()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -51,6 +52,14 @@ class Secret:
         elif self._clock() >= self._refresh_after:
             self._refresh()
         return self._value
+
+    def read_ahead(self) -> None:
+        """Reads the secret while the environment starts, when a function has more of the processor than later.
+
+        A failure is left to the first event, which is answered and counted as always.
+        """
+        with contextlib.suppress(SecretUnavailable):
+            self.value()
 
     def changed(self) -> bool:
         """Fetches the secret again after its value failed, at most once a minute. True: the value is another."""
