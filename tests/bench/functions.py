@@ -1,11 +1,7 @@
-"""The real handlers, each in processes of its own as in Lambda, with boto3 and everything else but the network.
-
-SQS and Secrets Manager are answered inside the process, after boto3 has built and signed the request.
-"""
+"""The real handlers, each in processes of its own as in Lambda, with SQS and Secrets Manager on this machine."""
 
 from __future__ import annotations
 
-import json
 import os
 import runpy
 import sys
@@ -16,26 +12,14 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Final, cast
-
-import boto3
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
+from typing import Any, cast
 
 from clerk_supabase_cli.simulator.sqs import SimulatedMessage, SimulatedSqs
+from tests.bench.aws import Aws, aws
 from tests.kit.clock import Clock
 
 Event = dict[str, Any]
 Answer = dict[str, Any]
-
-ACCOUNT: Final = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "POWERTOOLS_METRICS_NAMESPACE": "Bench",
-}
 
 
 @dataclass
@@ -50,7 +34,8 @@ class Function:
 class Functions:
     """Lambda: gives the messages of the queues to the functions, a batch to each idle process."""
 
-    def __init__(self, sqs: SimulatedSqs, clock: Clock, functions: Mapping[str, Function]) -> None:
+    def __init__(self, aws: Aws, sqs: SimulatedSqs, clock: Clock, functions: Mapping[str, Function]) -> None:
+        self._aws = aws
         self._sqs = sqs
         self._clock = clock
         self._functions = functions
@@ -110,10 +95,10 @@ class Functions:
 
     def _answer(self, process: Connection) -> Answer:
         """Sends the messages of a function before its answer counts, as on AWS."""
-        answer, sent = process.recv()
-        for message in sent:
+        answer: Answer = process.recv()
+        for message in self._aws.messages():
             self._sqs.send_message(**message)
-        return cast("Answer", answer)
+        return answer
 
 
 @contextmanager
@@ -131,37 +116,39 @@ def running(
     ends: list[Connection] = []
     processes = []
     started: dict[str, Function] = {}
-    for name, (queue, many) in functions.items():
-        function = started[name] = Function(queue)
-        for _ in range(many):
-            ours, theirs = spawn.Pipe()
-            handler = root / "functions" / name / "handler.py"
-            # Daemons end with us, however that happens.
-            process = spawn.Process(target=_serve, args=(theirs, handler, dict(secrets), dict(settings)), daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            ends.append(ours)
-            function.idle.append(ours)
-    try:
-        for end in ends:
-            end.recv()
-        yield Functions(sqs, clock, started)
-    finally:
-        for end in ends:
-            end.close()
-        for process in processes:
-            process.join(10)
+    with aws(secrets) as made:
+        for name, (queue, many) in functions.items():
+            function = started[name] = Function(queue)
+            for _ in range(many):
+                ours, theirs = spawn.Pipe()
+                handler = root / "functions" / name / "handler.py"
+                # Daemons end with us, however that happens.
+                process = spawn.Process(
+                    target=_serve, args=(theirs, handler, {**made.environment, **settings}), daemon=True
+                )
+                process.start()
+                theirs.close()
+                processes.append(process)
+                ends.append(ours)
+                function.idle.append(ours)
+        try:
+            for end in ends:
+                end.recv()
+            yield Functions(made, sqs, clock, started)
+        finally:
+            for end in ends:
+                end.close()
+            for process in processes:
+                process.join(10)
 
 
-def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settings: Mapping[str, str]) -> None:
+def _serve(parent: Connection, handler: Path, settings: Mapping[str, str]) -> None:
     """Runs one process: reports that the process is ready, then answers events until its parent closes the pipe."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ |= ACCOUNT | dict(settings)
+    os.environ |= settings
     # CloudWatch reads what a function prints; writing it is the function's work, keeping it is not.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sent = stand_in_for_aws(secrets)
     module = runpy.run_path(str(handler))
     parent.send(None)
     while True:
@@ -169,51 +156,6 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
             event = parent.recv()
         except EOFError:
             break
-        answer = module["lambda_handler"](event, None)
-        parent.send((answer, sent))
-        sent.clear()
+        parent.send(module["lambda_handler"](event, None))
     if "store" in module:
         module["store"].close()
-
-
-def stand_in_for_aws(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Answers this process's requests to SQS and Secrets Manager; messages sent to SQS are added to the list."""
-    sent: list[dict[str, Any]] = []
-
-    def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        asked = _json(request)
-        if request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage"):
-            sent.append(asked)
-            return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
-        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessageBatch", b"AmazonSQS.SendMessageBatch")
-        sent.extend({"QueueUrl": asked["QueueUrl"], **entry} for entry in asked["Entries"])
-        taken = [{"Id": entry["Id"], "MessageId": "message", "MD5OfMessageBody": ""} for entry in asked["Entries"]]
-        return _response(request, {"Successful": taken, "Failed": []})
-
-    def to_secrets_manager(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        arn = _json(request)["SecretId"]
-        return _response(request, {"ARN": arn, "SecretString": secrets[arn]})
-
-    boto3.setup_default_session()
-    assert boto3.DEFAULT_SESSION is not None
-    boto3.DEFAULT_SESSION.events.register("before-send.sqs", cast("Any", to_sqs))
-    boto3.DEFAULT_SESSION.events.register("before-send.secrets-manager", cast("Any", to_secrets_manager))
-    return sent
-
-
-def _json(request: AWSPreparedRequest) -> dict[str, Any]:
-    return cast("dict[str, Any]", json.loads(cast("bytes", request.body)))
-
-
-class _Body:
-    """The body of an answer, as botocore reads it."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def stream(self, **_: object) -> Iterator[bytes]:
-        yield self._content
-
-
-def _response(request: AWSPreparedRequest, answer: Mapping[str, object]) -> AWSResponse:
-    return AWSResponse(request.url, 200, HTTPHeaders(), _Body(json.dumps(answer).encode()))

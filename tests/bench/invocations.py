@@ -1,6 +1,6 @@
 """The billed parts of the real handlers on Lambda: processor time, time waiting for Postgres, the log.
 
-Only the network is missing: AWS is answered inside the process, and Postgres runs on this machine.
+Only the network and its encryption are missing: AWS is answered by another process, and Postgres runs on this machine.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.simulator.sqs import record
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
+from tests.bench.aws import aws
 from tests.bench.databases import databases
-from tests.bench.functions import ACCOUNT
 from tests.bench.ingest import google_accounts
 from tests.bench.reconcile import _filled_and_compared
 from tests.bench.results import Result
@@ -48,6 +48,7 @@ class _Invocations:
 
     cpu_ms: float
     waited_ms: float
+    """For AWS and Postgres."""
     log_bytes: float
     sent: list[dict[str, Any]]
 
@@ -104,15 +105,16 @@ def _invoked(
     root: Path, function: str, events: Sequence[Mapping[str, Any]], secret: str, settings: Mapping[str, str]
 ) -> _Invocations:
     """In a process of its own, whose log goes to a file."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, aws({_ARN: secret}) as made:
         folder = Path(name)
         (folder / "events.json").write_text(json.dumps(events), encoding="utf-8")
-        (folder / "secret").write_text(secret, encoding="utf-8")
         handler = root / "functions" / function / "handler.py"
         with (folder / "log").open("wb") as log:
             subprocess.run(
                 [sys.executable, "-m", "tests.bench.invocations_child", str(handler), str(folder)],
-                env={**ACCOUNT, **environment_of(function, **_QUEUES, **settings), "PYTHONPATH": str(root), "PATH": ""},
+                env=made.environment
+                | environment_of(function, **_QUEUES, **settings)
+                | {"PYTHONPATH": str(root), "PATH": ""},
                 stdout=log,
                 check=True,
             )
@@ -121,5 +123,5 @@ def _invoked(
         cpu_ms=1e3 * statistics.quantiles(told["cpu_seconds"], n=10)[0],
         waited_ms=1e3 * statistics.quantiles(told["waited_seconds"], n=10)[0],
         log_bytes=told["log_bytes"] / len(told["cpu_seconds"]),
-        sent=told["sent"],
+        sent=made.messages(),
     )

@@ -358,6 +358,13 @@ def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
     assert not loaded & {"boto3", "botocore.exceptions", "botocore.session", "urllib3"}
 
 
+def test_sync_starts_without_what_only_ingest_needs(root: Path) -> None:
+    loaded = modules_loaded_by("sync", root)
+    assert "botocore.session" in loaded
+    # boto3 imports awscrt wherever awscrt is installed.
+    assert not loaded & {"awscrt", "_awscrt", "clerk_supabase.ingest"}
+
+
 def modules_loaded_by(function: str, root: Path) -> set[str]:
     """The names of all modules in the process in which a handler was imported as Lambda does."""
     program = "import handler, sys; print(*sys.modules, sep='\\n')"
@@ -366,6 +373,8 @@ def modules_loaded_by(function: str, root: Path) -> set[str]:
         PATH=os.environ["PATH"],
         AWS_DEFAULT_REGION="eu-central-1",
         AWS_EC2_METADATA_DISABLED="true",
+        # Nobody answers there.
+        AWS_ENDPOINT_URL="http://127.0.0.1:1",
         WEBHOOK_SECRET_ARN="arn",
         DATABASE_SECRET_ARN="arn",
         SYNC_QUEUE_URL="url",

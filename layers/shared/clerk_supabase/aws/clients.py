@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Hides a module that was not imported yet from imports in the `with` block."""
+    modules: dict[str, Any] = sys.modules
+    is_new = modules.setdefault(name, None) is None
+    yield
+    if is_new:
+        del modules[name]
+
+
+# botocore imports awscrt where it finds it, for signatures that nobody asks for here: a seventh of the import of boto3.
+with _hidden("awscrt"):
+    import boto3
+    from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
