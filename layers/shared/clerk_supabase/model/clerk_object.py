@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from threading import Lock
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
@@ -28,6 +29,7 @@ LONGEST_ID = 255
 LONGEST_INDEXED = 650
 # The deepest nesting of a member of metadata. All parsers and Postgres take more, but each has a limit of its own.
 DEEPEST = 128
+_BUILDING = Lock()
 
 
 class Loss(Enum):
@@ -84,7 +86,14 @@ def is_usual(metadata: Mapping[str, Any]) -> bool:
 class Lenient(BaseModel):
     """A model that ignores unknown fields."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Of all models, an environment needs the few whose events it gets: to build all takes 60 ms of each cold start.
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Build the model at its first use. Of several threads one builds: pydantic itself is not thread-safe here."""
+        with _BUILDING:
+            return super().model_rebuild(**options)
 
     def has_usual_metadata(self) -> bool:
         """Tells whether all metadata of the object, at any depth, is usual; the types check the other fields."""
