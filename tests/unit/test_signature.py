@@ -7,13 +7,9 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -25,7 +21,6 @@ from clerk_supabase.errors import SecretUnavailable, SignatureRejected
 from clerk_supabase.ingest import Request
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign_body
-from tests.kit.environments import environment_of
 
 # Source: https://docs.svix.com/receiving/verifying-payloads/how-manual
 PUBLISHED_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -343,52 +338,6 @@ def test_the_rejection_names_no_secret_and_no_part_of_the_body() -> None:
         Verifier(SECRETS[:1]).verify(signed.body, signed.headers)
     assert "ada@" not in str(caught.value)
     assert SECRETS[0] not in str(caught.value)
-
-
-@pytest.mark.parametrize("function", ["ingest", "sync"])
-def test_a_function_starts_without_loading_the_svix_package(function: str, root: Path) -> None:
-    assert "svix" not in modules_loaded_by(function, root)
-
-
-def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
-    loaded = modules_loaded_by("ingest", root)
-    assert "clerk_supabase.ingest" in loaded
-    assert not loaded & {"pydantic", "psycopg", "clerk_supabase.postgres.store", "clerk_supabase.model.changes"}
-    # Boto3 would double the cold start. Powertools loads botocore's empty first module alone.
-    assert not loaded & {"boto3", "botocore.exceptions", "botocore.session", "urllib3"}
-
-
-def test_sync_starts_without_what_only_ingest_needs(root: Path) -> None:
-    loaded = modules_loaded_by("sync", root)
-    assert "botocore.session" in loaded
-    # boto3 imports awscrt wherever awscrt is installed.
-    assert not loaded & {"awscrt", "_awscrt", "clerk_supabase.ingest"}
-
-
-def modules_loaded_by(function: str, root: Path) -> set[str]:
-    """The names of all modules in the process in which a handler was imported as Lambda does."""
-    program = "import handler, sys; print(*sys.modules, sep='\\n')"
-    environment = environment_of(
-        function,
-        PATH=os.environ["PATH"],
-        AWS_DEFAULT_REGION="eu-central-1",
-        AWS_EC2_METADATA_DISABLED="true",
-        # Nobody answers there.
-        AWS_ENDPOINT_URL="http://127.0.0.1:1",
-        WEBHOOK_SECRET_ARN="arn",
-        DATABASE_SECRET_ARN="arn",
-        SYNC_QUEUE_URL="url",
-        PARKED_QUEUE_URL="url",
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=root / "functions" / function,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return set(done.stdout.split())
 
 
 def test_broken_base64_in_the_request_is_rejected_like_a_bad_signature() -> None:

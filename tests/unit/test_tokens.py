@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import jwt
@@ -35,7 +34,6 @@ from tests.kit.tokens import (
     signed_by_key,
     verifier,
 )
-from tests.unit.test_signature import modules_loaded_by
 
 NAMELESS_KEY: Final = SigningKey(OTHER_KEY.private, "ins_2Somebody")
 
@@ -403,11 +401,6 @@ def test_the_clock_is_the_verifiers_own() -> None:
     checker.verify(token)
     clock.now += 1
     assert rejection(checker.verify, token) is Rejection.EXPIRED
-
-
-def test_ingest_and_sync_start_without_what_only_tokens_need(root: Path) -> None:
-    for function in ("ingest", "sync"):
-        assert not modules_loaded_by(function, root) & {"jwt", "cryptography", "clerk_supabase.tokens.verifiers"}
 
 
 def test_a_minted_token_is_good_now() -> None:
