@@ -515,7 +515,6 @@ as $$
         from pg_catalog.pg_proc as p inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where clerk_sync.is_schema_of_app(n.nspname) and n.nspname <> clerk_sync.mirror_schema()
         and p.prosrc ~* clerk_sync.mention_of_exposed(made)
-        and not exists (select from clerk_sync.exposed as e where clerk_sync.object_exposed(e.kind, e.name) = p.oid)
     )
 
     select coalesce(array_agg(x.description order by x.description), '{}')

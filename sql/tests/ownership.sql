@@ -224,6 +224,16 @@ from (
         'warn: a policy lets authenticated write id or clerk_user_id of public.people, which say who owns its rows'
     ),
     (
+        'grant update on public.people to authenticated; create policy everybody on public.people using (true); '
+        || 'create policy mine on public.people as restrictive using (clerk_user_id = (select auth.jwt() ->> ''sub''))',
+        'warn: a policy lets authenticated write id or clerk_user_id of public.people, which say who owns its rows'
+    ),
+    (
+        'grant update on public.people to authenticated; create policy everybody on public.people using (true); '
+        || 'create policy named on public.people as restrictive using (name is not null)',
+        'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
+    ),
+    (
         'create view public.names as select id, name from public.people; grant update on public.names to authenticated',
         'fail: %authenticated may write the view public.names of public.people%'
     ),
