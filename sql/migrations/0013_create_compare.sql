@@ -598,7 +598,7 @@ begin
 end
 $$;
 
--- {run, lease} -> invitations: when Clerk's clock has passed the expiry of an invitation, the status becomes expired,
+-- {run, lease} -> {refused}, about invitations: when Clerk's clock has passed the expiry of an invitation, the status becomes expired,
 -- as in Clerk, which sends no event. Row by row, so that a row whose change the app refuses does not stop the other
 -- rows. null when another process has taken the run over.
 create function clerk_sync.expire_invitations(request jsonb)
@@ -613,14 +613,13 @@ declare
     run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
     due text;
     context text;
-    expired integer := 0;
     refused integer := 0;
 begin
     if run.run_id is null then
         return null;
     end if;
     if run.is_dry_run then
-        return '{"expired": 0, "refused": 0}';
+        return '{"refused": 0}';
     end if;
     perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
     for due in
@@ -633,7 +632,6 @@ begin
         begin
             update clerk.organization_invitations as i set status = 'expired'
             where i.clerk_invitation_id = due and i.status = 'pending';
-            expired := expired + 1;
         exception
             -- Any error of a trigger or a constraint of the app.
             when others or query_canceled or assert_failure then
@@ -642,7 +640,7 @@ begin
                 exit when clerk_sync.is_time_over(sqlstate, context);
         end;
     end loop;
-    return jsonb_build_object('expired', expired, 'refused', refused);
+    return jsonb_build_object('refused', refused);
 end
 $$;
 

@@ -73,6 +73,15 @@ def test_an_expression_means_the_same_in_the_guard_as_in_the_feed(store: Store, 
     assert users_of_app(admin) == [("user_1", "1@example.test", "ADA!?")]
 
 
+def test_the_row_of_a_deleted_object_may_become_the_row_of_a_living_one(store: Store, admin: Connection) -> None:
+    switch(admin, guard=True, insert=False)
+    admin.execute("insert into public.users (clerk_user_id) values ('user_1')")
+    store.apply(alone(upsert("user_1")))
+    store.apply(alone(upsert("user_2"), delete("user_1", at=10)))
+    admin.execute("update public.users set clerk_user_id = 'user_2'")
+    assert users_of_app(admin) == [("user_2", "2@example.test", "Ada")]
+
+
 def test_rows_of_the_app_alone_are_free(store: Store, admin: Connection) -> None:
     switch(admin, guard=True, on_delete="delete")
     admin.execute(UPSERT, ["user_9"])

@@ -397,6 +397,16 @@ def test_a_full_run_compares_the_fed_table_and_a_quick_run_tries_unfed_rows_agai
         assert metrics.metric_set["UnfedRows"]["Value"] == [0]
 
 
+def test_a_living_object_that_the_mirror_lost_is_listed_and_keeps_its_row(store: Store, admin: Connection) -> None:
+    switch(admin, on_delete="delete")
+    store.apply(alone(upsert("user_1")))
+    admin.execute("truncate clerk.users cascade")
+    admin.execute("delete from clerk_sync.unfed_rows")
+    admin.execute("select clerk_sync.feed_again(f, '{user_1}', '5 seconds') from clerk_sync.feeds as f")
+    assert [(object_id, code) for object_id, code, _ in unfed(admin)] == [("user_1", "02000")]
+    assert len(users_of_app(admin)) == 1
+
+
 def test_a_truncated_mirror_takes_no_row_of_the_app_with_it_and_deletes_meanwhile_are_followed(
     database: Database,
 ) -> None:

@@ -64,6 +64,18 @@ def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
     assert value(admin, "select deleted_at is not null from clerk_sync.entities where kind = 'user'")
 
 
+def test_an_object_of_another_kind_with_the_same_id_is_not_purged_too(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user("same", at=1), organization("same", at=1), deleted("user", "same", at=2)])
+    let_time_pass(admin)
+    purge(database)
+    query: LiteralString = (
+        "select kind from clerk_sync.entities where purged_at is not null and kind in ('user', 'organization')"
+    )
+    assert rows(admin, query) == [("user",)]
+
+
 def test_a_purge_happens_once(database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
     let_time_pass(admin)

@@ -149,8 +149,8 @@ def _no_doubt(*_: Any) -> None:
     """Accepts every list, wherever it ends."""
 
 
-def _none_expired(*_: Any) -> tuple[int, int]:
-    return 0, 0
+def _none_expired(*_: Any) -> int:
+    return 0
 
 
 @dataclass(frozen=True)

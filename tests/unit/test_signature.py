@@ -227,6 +227,18 @@ def test_every_request_gets_the_verdict_of_the_svix_package(attempt: Attempt, se
     assert ours in (before, after)
 
 
+@pytest.mark.parametrize("later", [0, 1])
+def test_of_a_time_rounded_to_microseconds_the_whole_seconds_are_signed_as_in_the_svix_package(later: int) -> None:
+    now = int(time.time())
+    headers = {
+        "svix-id": "msg_1",
+        "svix-timestamp": f"{now}.9999996",
+        "svix-signature": independent_signature(SECRETS[0], "msg_1", str(now + later), b"{}"),
+    }
+    request = SignedRequest(headers, b"{}")
+    assert svix_accepts(SECRETS[:1], request) == we_accept(SECRETS[:1], request) == bool(later)
+
+
 @pytest.mark.parametrize("base64_encoded", [False, True])
 @pytest.mark.parametrize("prefix", ["svix", "Svix", "SVIX", "webhook", "Webhook"])
 def test_a_genuine_request_is_accepted_whatever_the_case_or_label_of_its_headers(

@@ -260,7 +260,7 @@ class Reconcile:
         Returns, by kind, the moment up to which all objects are compared. `doubtful`: kinds whose rows may still differ
         from Clerk's answers to this run.
         """
-        _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
+        refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
             logger.error("the tables do not let invitations expire", invitations=refused)
         return self._runs.settle_sweeps(work.run_id, work.begun.lease, doubtful)

@@ -231,10 +231,10 @@ class Runs:
         answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease, "doubtful": doubtful})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
-    def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
-        """Marks invitations that have expired. Returns the number of marked rows and the number of refused rows."""
-        answer = _unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))
-        return answer["expired"], answer["refused"]
+    def expire_invitations(self, run_id: int, lease: str) -> int:
+        """Marks invitations that have expired. Returns the number of rows that the app refused to mark."""
+        refused: int = _unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))["refused"]
+        return refused
 
     def candidates(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Candidate]:
         """Objects that Clerk may have deleted: the first `limit` ids above `after`."""
