@@ -132,7 +132,7 @@ dev: setup $(if $(findstring --app,$(ARGS)),$(APP)) ## Keep the whole stack runn
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
-	@$(WITH_UV) .venv/bin/clerk-supabase demo
+	@$(WITH_UV) .venv/bin/clerk-supabase demo $(ARGS)
 
 tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
 
