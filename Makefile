@@ -209,8 +209,8 @@ mirrored: $(DEV) ## Write docs/what-is-mirrored.md anew: each event type and fie
 	@.venv/bin/python -m tests.kit.mirrored
 
 .PHONY: pictures
-pictures: $(DEV) ## Draw the pictures of the documents from their sources
-	@.venv/bin/python -m tests.pictures
+pictures: $(DEV) $(LOCAL_STACK) $(EXAMPLE) .tools/browser/.stamp ## Take and draw the pictures of the documents (ARGS=--draw: only draw)
+	@$(WITH_UV) .venv/bin/python -m tests.pictures $(ARGS)
 
 # The supply chain: what ships, and what is known about it.
 

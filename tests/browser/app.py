@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.standin.frontend.visits import CODE
+from tests.browser.pictures import take_picture
 
 PASSWORD: Final = "a-made-up-passphrase"
 _SECONDS: Final = 60
@@ -110,9 +111,8 @@ class Person:
     def take_picture(self, name: str, *, dark: bool = False) -> None:
         """Writes a picture of the page, if pictures are wanted."""
         if self.pictures is not None:
-            self.page.emulate_media(color_scheme="dark" if dark else "light")
             self.page.set_viewport_size({"width": 860, "height": 560})
-            self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
+            take_picture(self.page, self.pictures / f"{name}.png", is_dark=dark)
 
     def sees(self, text: str) -> bool:
         """Tells whether the page shows a text now."""

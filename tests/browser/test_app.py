@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import psycopg
+import pytest
 from playwright.sync_api import expect
 from psycopg import sql
 
@@ -79,6 +80,7 @@ def reload_until(someone: Person, shows: Callable[[], bool]) -> None:
     eventually(someone.page.reload, lambda _: shows(), seconds=60)
 
 
+@pytest.mark.pictures
 def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada: Person, grace: Person) -> None:
     ada.sign_up()
     expect(ada.page.get_by_role("heading", name="To-dos of Ada Lovelace")).to_be_visible()
@@ -92,6 +94,7 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     expect(ada.page.get_by_role("checkbox", name="Write it down")).to_be_visible()
     ada.take_picture("todos")
     upload_avatar(ada)
+    ada.take_picture("profile", dark=True)
 
     grace.sign_up()
     expect(grace.page.get_by_text("There is no to-do yet.")).to_be_visible()
@@ -106,6 +109,7 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     expect(ada.page.get_by_label("Email address")).to_be_visible()
 
 
+@pytest.mark.pictures
 def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStack, ada: Person, grace: Person) -> None:
     organization = stack.instance.create_organization("Example Labs", created_by=known(stack, ada))["id"]
     stack.instance.add_member(organization, known(stack, grace), role="org:member")
@@ -141,6 +145,7 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     report.fill("Numbers of May")
     ada.page.get_by_role("button", name="Add").click()
     expect(ada.page.get_by_text("Numbers of May")).to_be_visible()
+    ada.take_picture("reports")
 
 
 def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack, grace: Person) -> None:

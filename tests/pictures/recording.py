@@ -80,9 +80,7 @@ class Recorder:
             raise CommandFailed(f"{' '.join(command)} ended with {process.returncode}:\n{self.text}")
 
     @contextmanager
-    def running(
-        self, *command: str, environment: Mapping[str, str] | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *command: str, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """Runs a command during the block, and interrupts it at the end if it still runs."""
         inherited = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         ours, theirs = pty.openpty()

@@ -24,8 +24,8 @@ TIMES: Final = 3
 # For reading the last screen.
 HOLD: Final = 6.0
 
-# By the colour of the terminal: its colour in the light and in the dark theme. The contrast of each with the paper is at
-# least 4.5, but for what lies behind a bar.
+# By the colour of the terminal: its colour in the light and in the dark theme. The contrast with the paper is at least
+# 4.5, but for what lies behind a bar.
 THEMES: Final = {
     "red": ("#b4232c", "#ff7b72"),
     "green": ("#116329", "#4ac26b"),
