@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.standin.frontend.visits import CODE
-from tests.browser.pictures import take_picture
+from tests.browser.pictures import take_pictures
 
 PASSWORD: Final = "a-made-up-passphrase"
 _SECONDS: Final = 60
@@ -112,7 +112,7 @@ class Person:
         """Writes a picture of the page, if pictures are wanted."""
         if self.pictures is not None:
             self.page.set_viewport_size({"width": 860, "height": 560})
-            take_picture(self.page, self.pictures / f"{name}.png", is_dark=dark)
+            take_pictures(self.page, {"dark" if dark else "light": self.pictures / f"{name}.png"})
 
     def sees(self, text: str) -> bool:
         """Tells whether the page shows a text now."""

@@ -39,9 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves only the tests that take pictures, if pictures are wanted."""
+    """Leaves the tests that take pictures, if pictures are wanted; the console first, before the others send events."""
     if config.getoption("--pictures"):
-        items[:] = [each for each in items if each.get_closest_marker("pictures")]
+        taking = [each for each in items if each.get_closest_marker("pictures")]
+        items[:] = sorted(taking, key=lambda each: each.path.name != "test_console.py")
 
 
 @pytest.fixture(scope="session")

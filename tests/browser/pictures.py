@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from playwright.sync_api import Page
+
+Scheme = Literal["light", "dark"]
 
 _SHARE_OF_DIFFERENT_PIXELS: Final = """
     async pictures => {
@@ -25,15 +28,18 @@ _SHARE_OF_DIFFERENT_PIXELS: Final = """
 """
 
 
-def take_picture(page: Page, file: Path, *, is_dark: bool = False, tolerated: float = 0) -> None:
-    """Writes a picture of a page, unless the one that is there shows the same.
+def take_pictures(page: Page, files: Mapping[Scheme, Path], *, tolerated: float = 0) -> None:
+    """Writes pictures of a page in light or dark, unless those that are there show the same.
 
-    *tolerated*: the share of pixels that may differ, on a page with times and plots of what happened.
+    *tolerated*: the share of pixels that may differ, on a page with times and plots.
     """
-    page.emulate_media(color_scheme="dark" if is_dark else "light")
-    picture = page.screenshot(animations="disabled", caret="hide")
-    if not file.exists() or _difference(page, file.read_bytes(), picture) > tolerated:
-        file.write_bytes(picture)
+    taken: dict[Path, bytes] = {}
+    for scheme, file in files.items():
+        page.emulate_media(color_scheme=scheme)
+        taken[file] = page.screenshot(animations="disabled", caret="hide")
+    if any(not file.exists() or _difference(page, file.read_bytes(), now) > tolerated for file, now in taken.items()):
+        for file, now in taken.items():
+            file.write_bytes(now)
 
 
 def _difference(page: Page, *pictures: bytes) -> float:

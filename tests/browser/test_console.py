@@ -19,7 +19,7 @@ from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 from clerk_supabase_cli.standin.samples import new_user_id
 from tests.browser.conftest import PageServer
-from tests.browser.pictures import take_picture
+from tests.browser.pictures import Scheme, take_pictures
 from tests.kit.console import Visitor, opened
 from tests.kit.parked import created, park
 
@@ -125,9 +125,9 @@ def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
     if pictures is not None:
         expect(page.locator('[data-panel="verdict"]').get_by_text("Postgres is true to Clerk")).to_be_visible()
         page.set_viewport_size(SMALL)
-        for scheme in ("light", "dark"):
-            file = root / "docs" / "pictures" / f"console-{scheme}.png"
-            take_picture(page, file, is_dark=scheme == "dark", tolerated=TOLERATED)
+        folder = root / "docs" / "pictures"
+        files: Mapping[Scheme, Path] = {"light": folder / "console-light.png", "dark": folder / "console-dark.png"}
+        take_pictures(page, files, tolerated=TOLERATED)
         page.set_viewport_size(WIDE)
 
     user_id = new_user_id()

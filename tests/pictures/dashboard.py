@@ -257,7 +257,7 @@ def _statistic(name: str, values: Sequence[float]) -> float:
             return max(values)
         case percentile if percentile.startswith("p") and percentile[1:].isdigit():
             parts = quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
-            return parts[int(percentile[1:]) - 1]
+            return float(parts[int(percentile[1:]) - 1])
     raise CannotDraw(f"the statistic {name}")
 
 
@@ -266,7 +266,7 @@ def _round_up(most: float) -> float:
     if most <= 0:
         return 1
     unit = 10 ** math.floor(math.log10(most))
-    return next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= most)
+    return float(next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= most))
 
 
 def _short(value: float) -> str:

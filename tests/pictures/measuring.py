@@ -75,7 +75,7 @@ def _repeat(ended: threading.Event, seconds: float, work: Callable[[], None]) ->
         work()
 
 
-def _client(stack: RunningStack, service: str) -> Any:
+def _client(stack: RunningStack, service: Any) -> Any:
     aws = stack.aws
     return boto3.session.Session(aws["AWS_ACCESS_KEY_ID"], aws["AWS_SECRET_ACCESS_KEY"]).client(
         service, endpoint_url=aws["AWS_ENDPOINT_URL"], region_name=aws["AWS_REGION"]

@@ -23,7 +23,9 @@ from tests.pictures.casts import Cast, Frame, lines_of
 PROMPT: Final = "\x1b[0;90m$\x1b[0m "
 TERMINAL: Final = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC"}
 # Variables that would change what commands print, or what `make` does.
-FOREIGN: Final = re.compile(r"MAKE|MFLAGS|NO_COLOR|FORCE_COLOR|COLORTERM|COLUMNS|LINES|CLERK_|AWS_|DATABASE_URL")
+FOREIGN: Final = re.compile(
+    r"MAKE|MFLAGS|NO_COLOR|FORCE_COLOR|COLORTERM|COLUMNS|LINES|CLERK_(?!SUPABASE_TOOLS)|AWS_|DATABASE_URL"
+)
 _FAINT: Final = re.compile(r"\x1b\[2m")
 _KEY_SECONDS: Final = 0.045
 _PAUSE_SECONDS: Final = 0.8
@@ -45,7 +47,6 @@ class Recorder:
         self.title = title
         self.frames: list[Frame] = []
         self._screen = pyte.Screen(columns, rows)
-        self._screen.set_mode(pyte.modes.LNM)
         self._stream = pyte.Stream(self._screen)
         self._folder = folder
         self._hide = hide

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,6 @@ PORTS: Final = {"--port": 4566, "--clerk-port": 4567, "--frontend-port": 4568}
 MARY: Final = "user_2Mary0000000000000000000"
 HEDY: Final = "user_2Hedy0000000000000000000"
 _SECONDS: Final = 180
-_QUIET_SECONDS: Final = 6
 # Keys, and folders of this machine. Replaced while a program prints, so that lines fold as with the replacement.
 _HIDDEN: Final = (
     (r"whsec_[\w+/=]+", "whsec_********"),
@@ -36,7 +35,7 @@ _HIDDEN: Final = (
 _VARYING: Final = (
     r"\b(msg|org|orgmem|req)_\w+",
     r"\d{4}-\d\d-\d\d",
-    r"\d+:\d\d:\d\d",
+    r"[\d-]+:[\d-]{2}:[\d-]{2}",
     r"[\d.]+ (?:ms|s|min)\b",
     r"(?<=:)\d{4,5}\b",
     r"(?<=execute-api/)\w+",
@@ -74,8 +73,8 @@ def recorded_dev(root: Path) -> Iterator[tuple[Recorder, RunningStack]]:
     recorder = Recorder(title, 100, 36, folder=root, hide=hiding([*_HIDDEN, *shown]))
     recorder.type("make dev")
     arguments = " ".join(f"{option} {port}" for option, port in ports.items())
-    with recorder.running("make", "--no-print-directory", "dev", f"ARGS={arguments}"):
-        _wait(recorder, r"sync +unchanged")
+    with recorder.running("make", "--no-print-directory", "dev", f"ARGS={arguments}") as process:
+        _wait(recorder, r"sync +unchanged", lambda: process.poll() is None)
         yield recorder, running_stack(root)
 
 
@@ -118,9 +117,9 @@ def play(root: Path, stack: RunningStack, dev: Recorder) -> None:
     _wait(dev, r"sync +deleted")
 
 
-def _wait(recorder: Recorder, pattern: str) -> None:
+def _wait(recorder: Recorder, pattern: str, is_running: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + _SECONDS
     while not re.search(pattern, recorder.text):
-        if time.monotonic() > deadline:
-            raise CommandFailed(f"{pattern} was not printed in {_SECONDS} s:\n{recorder.text}")
+        if not is_running() or time.monotonic() > deadline:
+            raise CommandFailed(f"the terminal never showed {pattern}:\n{recorder.text}")
         time.sleep(0.2)
