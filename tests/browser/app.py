@@ -108,9 +108,11 @@ class Person:
         self.page.locator(".cl-organizationSwitcherPopoverCard").get_by_text(name).click()
         self.page.get_by_role("heading", name=name).wait_for()
 
-    def take_picture(self, name: str, *, dark: bool = False) -> None:
-        """Writes a picture of the page, if pictures are wanted."""
+    def take_picture(self, name: str, *, dark: bool = False, signed_in: bool = True) -> None:
+        """Writes a picture of the page with Clerk's part of the header, if pictures are wanted."""
         if self.pictures is not None:
+            menu, sign_up = self.page.get_by_role("button", name="Open user menu"), self.page.get_by_text("Sign up")
+            expect(menu if signed_in else sign_up).to_be_visible()
             self.page.set_viewport_size({"width": 860, "height": 560})
             take_pictures(self.page, {"dark" if dark else "light": self.pictures / f"{name}.png"})
 

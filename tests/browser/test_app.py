@@ -161,7 +161,7 @@ def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack,
 
     grace.open("/todos")
     expect(grace.page.get_by_role("heading", name="You have no access")).to_be_visible()
-    grace.take_picture("no-access", dark=True)
+    grace.take_picture("no-access", dark=True, signed_in=False)
     grace.open("/sign-in")
     grace.identify()
     expect(grace.page.get_by_text("This account is banned.")).to_be_visible()

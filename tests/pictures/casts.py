@@ -84,19 +84,34 @@ class Cast:
 
     def frames(self) -> Iterator[Frame]:
         """The screens, one for each output that changes something."""
-        screen = pyte.Screen(self.columns, self.rows)
-        stream = pyte.Stream(screen)
+        seen = Seen(self.columns, self.rows)
         shown: tuple[Line, ...] = ()
         for at, data in self.output:
-            stream.feed(data)
-            if (lines := lines_of(screen)) != shown:
+            seen.feed(data)
+            if (lines := seen.lines) != shown:
                 shown = lines
                 yield Frame(at, lines)
 
 
-def lines_of(screen: pyte.Screen) -> tuple[Line, ...]:
-    """The lines of a screen."""
-    return tuple(tuple(_runs(screen, row)) for row in range(screen.lines))
+class Seen:
+    """A terminal, and the lines on its screen."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.Stream(self._screen)
+        self._lines: list[Line] = [()] * rows
+
+    def feed(self, text: str) -> None:
+        """Shows what a program prints."""
+        self._stream.feed(text)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines from top to bottom; only the changed ones are read again."""
+        for row in self._screen.dirty:
+            self._lines[row] = tuple(_runs(self._screen, row))
+        self._screen.dirty.clear()
+        return tuple(self._lines)
 
 
 def _runs(screen: pyte.Screen, row: int) -> Iterator[Run]:

@@ -16,9 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import pyte
-
-from tests.pictures.casts import Cast, Frame, lines_of
+from tests.pictures.casts import Cast, Frame, Seen
 
 PROMPT: Final = "\x1b[0;90m$\x1b[0m "
 TERMINAL: Final = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -46,8 +44,8 @@ class Recorder:
         """*folder*: where commands run. *hide*: replaces what no picture may show, such as keys and paths."""
         self.title = title
         self.frames: list[Frame] = []
-        self._screen = pyte.Screen(columns, rows)
-        self._stream = pyte.Stream(self._screen)
+        self._size = columns, rows
+        self._seen = Seen(columns, rows)
         self._folder = folder
         self._hide = hide
         self._seconds = 0.0
@@ -55,7 +53,7 @@ class Recorder:
     @property
     def cast(self) -> Cast:
         """The recording so far."""
-        return Cast.showing(self.title, self._screen.columns, self._screen.lines, self.frames)
+        return Cast.showing(self.title, *self._size, self.frames)
 
     @property
     def text(self) -> str:
@@ -65,7 +63,7 @@ class Recorder:
     def type(self, command: str) -> None:
         """Shows a command as a person types it."""
         for text in (PROMPT, *command, "\r\n"):
-            self._stream.feed(text)
+            self._seen.feed(text)
             self._seconds += _KEY_SECONDS
             self._remember(at_once=True)
 
@@ -85,7 +83,7 @@ class Recorder:
         """Runs a command during the block, and interrupts it at the end if it still runs."""
         inherited = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         ours, theirs = pty.openpty()
-        termios.tcsetwinsize(theirs, (self._screen.lines, self._screen.columns))
+        termios.tcsetwinsize(theirs, self._size[::-1])
         process = subprocess.Popen(
             command,
             stdin=theirs,
@@ -114,11 +112,11 @@ class Recorder:
             now = time.monotonic()
             self._seconds += min(now - last, _IDLE_SECONDS) / _SPEED
             last = now
-            self._stream.feed(_FAINT.sub("\x1b[90m", self._hide(decoder.decode(data))))
+            self._seen.feed(_FAINT.sub("\x1b[90m", self._hide(decoder.decode(data))))
             self._remember()
 
     def _remember(self, *, at_once: bool = False) -> None:
-        at, lines = self._seconds, lines_of(self._screen)
+        at, lines = self._seconds, self._seen.lines
         if self.frames and lines == self.frames[-1].lines:
             return
         if not self.frames or (at_once or at - self.frames[-1].at >= _FRAME_SECONDS):
