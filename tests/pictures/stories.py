@@ -35,12 +35,11 @@ _HIDDEN: Final = (
 _VARYING: Final = (
     r"\b(msg|org|orgmem|req)_\w+",
     r"\d{4}-\d\d-\d\d",
-    r"[\d-]+:[\d-]{2}:[\d-]{2}",
+    r"[\d-]+:[\d-]{2}:[\d-]{2}[.\d]*",
     r"[\d.]+ (?:ms|s|min)\b",
     r"(?<=:)\d{4,5}\b",
     r"(?<=execute-api/)\w+",
-    r"(?<=applied \(created, updated, unchanged\)) +\d+",
-    r"(?<=stale \(a newer version was there\)) +\d+",
+    r"(?:applied \(.*\)|stale \(.*\)|duplicates|deleted|of users deleted before) +\d+",
 )
 
 
