@@ -29,7 +29,7 @@ _SHARE_OF_DIFFERENT_PIXELS: Final = """
 
 
 def take_pictures(page: Page, files: Mapping[Scheme, Path], *, tolerated: float = 0) -> None:
-    """Writes pictures of a page in light or dark, unless those that are there show the same.
+    """Writes pictures of a page in light or dark, unless the stored pictures show the same.
 
     *tolerated*: the share of pixels that may differ, on a page with times and plots.
     """

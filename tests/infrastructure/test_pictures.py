@@ -11,7 +11,7 @@ import pytest
 from tests.infrastructure.dashboard import widgets
 from tests.infrastructure.template import Template
 from tests.kit.documents import documents, text_of
-from tests.pictures import dashboard
+from tests.pictures import dashboard, terminal
 from tests.pictures.casts import Cast
 from tests.pictures.diagrams import Area, straight
 from tests.pictures.sources import DASHBOARD, FOLDER, ROOT, drawn, picture_of, sources
@@ -31,7 +31,7 @@ _OF_A_MACHINE = re.compile(
 
 
 def shown() -> Iterator[tuple[Path, str | None]]:
-    """The pictures in the documents, each with its text for those who do not see it."""
+    """The pictures in the documents, each with its description in words."""
     for document in documents():
         text = text_of(document)
         for alternative, place in _MARKDOWN.findall(text):
@@ -74,6 +74,14 @@ def test_the_dashboard_has_a_number_or_no_data_for_each_metric_and_no_widget_is_
     text = {"type": "text", "x": 0, "y": 30, "width": 12, "height": 6, "properties": {"markdown": "# Notes"}}
     with pytest.raises(dashboard.CannotDraw, match="text"):
         dashboard.svg_of([*body, text], numbers)
+
+
+def test_a_recording_shows_its_last_screen_to_people_who_want_less_motion() -> None:
+    picture = terminal.svg_of(Cast("A title", 80, 4, ((0.0, "first"), (2.0, "\x1b[H\x1b[2Klast"))).written())
+    first, last = re.findall(r'<g class="(\w+)">\n<text[^>]*><tspan[^>]*>\w+<', picture)
+    assert f".{first}{{visibility:hidden;animation" in picture
+    assert f".{last}{{animation" in picture
+    assert "@media (prefers-reduced-motion:reduce){g{animation:none" in picture
 
 
 def test_a_recording_is_taken_anew_for_other_words_and_not_for_other_times() -> None:

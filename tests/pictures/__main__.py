@@ -1,8 +1,8 @@
 """`make pictures`: takes and draws all pictures of the documents.
 
-The recordings and the numbers of the dashboard are taken from a stack on this machine, the pages by Chromium. What is
-as before but for times and ids stays as it is, so that a changed picture means a changed program; a file that was
-deleted is taken anew.
+The recordings and the numbers of the dashboard are taken from a stack on this machine, the pages by Chromium. A
+recording that differs from the stored one only in times and ids is dropped, so that a changed picture means a changed
+program; delete a file to have it taken anew.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _record(template: Template) -> None:
 
 
 def _keep(name: str, cast: Cast) -> None:
-    """Writes a recording, unless the one that is there tells the same."""
+    """Writes a recording, unless the stored recording tells the same."""
     file = FOLDER / f"{name}.cast"
     if not file.exists() or not tells_the_same(cast, Cast.of(file.read_text(encoding="utf-8"))):
         file.write_text(cast.written(), encoding="utf-8")

@@ -1,7 +1,7 @@
 """A recording of a terminal as an animated SVG, without a script.
 
-Each line is a text that is visible for a part of the time. The picture plays three times and ends with the last screen,
-which is also all that people see who have asked their system for less motion. Colours follow the reader's light or dark
+Each line is a text that is visible for a part of the time. The picture plays three times and ends with the last screen.
+People who have asked their system for less motion see the last screen only. Colours follow the reader's light or dark
 theme.
 """
 
@@ -133,7 +133,7 @@ def _style() -> str:
         for theme in (0, 1)
     )
     return (
-        f"text{{font:{SIZE}px {fonts};white-space:pre}}\n.bold{{font-weight:700}}\n{light}"
+        f"text{{font:{SIZE}px {fonts}}}\n.bold{{font-weight:700}}\n{light}"
         f"@media (prefers-color-scheme:dark){{\n{dark}}}\n"
     )
 
