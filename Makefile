@@ -132,7 +132,7 @@ dev: setup $(if $(findstring --app,$(ARGS)),$(APP)) ## Keep the whole stack runn
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
-	@$(WITH_UV) .venv/bin/clerk-supabase demo
+	@$(WITH_UV) .venv/bin/clerk-supabase demo $(ARGS)
 
 tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
 
@@ -209,8 +209,8 @@ mirrored: $(DEV) ## Write docs/what-is-mirrored.md anew: each event type and fie
 	@.venv/bin/python -m tests.kit.mirrored
 
 .PHONY: pictures
-pictures: $(DEV) ## Draw the pictures of the documents from their sources
-	@.venv/bin/python -m tests.pictures
+pictures: $(DEV) $(LOCAL_STACK) $(EXAMPLE) .tools/browser/.stamp ## Take and draw the pictures of the documents (ARGS=--draw: only draw)
+	@$(WITH_UV) .venv/bin/python -m tests.pictures $(ARGS)
 
 # The supply chain: what ships, and what is known about it.
 

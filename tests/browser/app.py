@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.standin.frontend.visits import CODE
+from tests.browser.pictures import take_pictures
 
 PASSWORD: Final = "a-made-up-passphrase"
 _SECONDS: Final = 60
@@ -107,12 +108,13 @@ class Person:
         self.page.locator(".cl-organizationSwitcherPopoverCard").get_by_text(name).click()
         self.page.get_by_role("heading", name=name).wait_for()
 
-    def take_picture(self, name: str, *, dark: bool = False) -> None:
-        """Writes a picture of the page, if pictures are wanted."""
+    def take_picture(self, name: str, *, dark: bool = False, signed_in: bool = True) -> None:
+        """Writes a picture of the page with Clerk's part of the header, if pictures are wanted."""
         if self.pictures is not None:
-            self.page.emulate_media(color_scheme="dark" if dark else "light")
+            menu, sign_up = self.page.get_by_role("button", name="Open user menu"), self.page.get_by_text("Sign up")
+            expect(menu if signed_in else sign_up).to_be_visible()
             self.page.set_viewport_size({"width": 860, "height": 560})
-            self.page.screenshot(path=self.pictures / f"{name}.png", animations="disabled", caret="hide")
+            take_pictures(self.page, {"dark" if dark else "light": self.pictures / f"{name}.png"})
 
     def sees(self, text: str) -> bool:
         """Tells whether the page shows a text now."""

@@ -21,6 +21,7 @@ from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults
 from tests.browser.app import Person, person, running_app
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+NOT_INSTALLED = f"none of {', '.join(PROGRAMS)} is installed (Debian: apt install chromium)"
 DELAY_SECONDS = 10
 _SECONDS = 120
 
@@ -28,8 +29,20 @@ Browse = Callable[..., str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option for the pictures of the example's README."""
-    parser.addoption("--pictures", action="store_true", help="take the pictures of examples/nextjs/README.md anew")
+    """Adds the option of `make pictures`."""
+    parser.addoption("--pictures", action="store_true", help="run the tests that take pictures, and take them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Names the marker of the tests that take pictures."""
+    config.addinivalue_line("markers", "pictures: takes pictures of pages, with --pictures")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the tests that take pictures, if pictures are wanted; the console first, before the others send events."""
+    if config.getoption("--pictures"):
+        taking = [each for each in items if each.get_closest_marker("pictures")]
+        items[:] = sorted(taking, key=lambda each: each.path.name != "test_console.py")
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +82,14 @@ def browser(program: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def program() -> str:
-    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    assert found, f"none of {', '.join(PROGRAMS)} is installed (Debian: apt install chromium)"
+    found = installed_browser()
+    assert found, NOT_INSTALLED
     return found
+
+
+def installed_browser() -> str | None:
+    """The path of the browser, if there is one."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import psycopg
+import pytest
 from playwright.sync_api import expect
 from psycopg import sql
 
@@ -79,6 +80,7 @@ def reload_until(someone: Person, shows: Callable[[], bool]) -> None:
     eventually(someone.page.reload, lambda _: shows(), seconds=60)
 
 
+@pytest.mark.pictures
 def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada: Person, grace: Person) -> None:
     ada.sign_up()
     expect(ada.page.get_by_role("heading", name="To-dos of Ada Lovelace")).to_be_visible()
@@ -106,6 +108,7 @@ def test_two_people_sign_up_and_each_sees_only_their_own(stack: LocalStack, ada:
     expect(ada.page.get_by_label("Email address")).to_be_visible()
 
 
+@pytest.mark.pictures
 def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStack, ada: Person, grace: Person) -> None:
     organization = stack.instance.create_organization("Example Labs", created_by=known(stack, ada))["id"]
     stack.instance.add_member(organization, known(stack, grace), role="org:member")
@@ -117,13 +120,15 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     ada.page.get_by_label("Title of a new document").fill("A plan")
     ada.page.get_by_role("button", name="Add").click()
     expect(ada.page.get_by_text("A plan")).to_be_visible()
-    ada.take_picture("organization", dark=True)
 
     grace.sign_in()
     grace.choose_organization("Example Labs")
     expect(grace.page.get_by_text("A plan")).to_be_visible()
     expect(grace.page.get_by_role("list").get_by_text("Ada Lovelace")).to_be_visible()
     expect(form).to_have_count(0)
+    ada.page.reload()
+    expect(ada.page.get_by_role("list").get_by_text("Grace Hopper")).to_be_visible()
+    ada.take_picture("organization", dark=True)
     stack.instance.change_role(organization, id_of(stack, grace), "org:editor")
     reload_until(grace, lambda: form.count() == 1)
     expect(grace.page.get_by_role("button", name="Delete: A plan")).to_have_count(0)
@@ -141,8 +146,10 @@ def test_the_role_decides_what_a_member_does_in_an_organization(stack: LocalStac
     report.fill("Numbers of May")
     ada.page.get_by_role("button", name="Add").click()
     expect(ada.page.get_by_text("Numbers of May")).to_be_visible()
+    ada.take_picture("reports")
 
 
+@pytest.mark.pictures
 def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack, grace: Person) -> None:
     user_id = known(stack, grace)
     grace.sign_in()
@@ -154,6 +161,7 @@ def test_a_banned_user_is_told_so_while_the_token_still_lives(stack: LocalStack,
 
     grace.open("/todos")
     expect(grace.page.get_by_role("heading", name="You have no access")).to_be_visible()
+    grace.take_picture("no-access", dark=True, signed_in=False)
     grace.open("/sign-in")
     grace.identify()
     expect(grace.page.get_by_text("This account is banned.")).to_be_visible()

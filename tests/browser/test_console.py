@@ -19,6 +19,7 @@ from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 from clerk_supabase_cli.standin.samples import new_user_id
 from tests.browser.conftest import PageServer
+from tests.browser.pictures import Scheme, take_pictures
 from tests.kit.console import Visitor, opened
 from tests.kit.parked import created, park
 
@@ -32,6 +33,8 @@ SEND: Final = """
     }
 """
 SECONDS: Final = 90
+# The share of pixels of times, ids and plots, which differ from picture to picture.
+TOLERATED: Final = 0.02
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 1000}
 SMALL: Final[ViewportSize] = {"width": 1280, "height": 860}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
@@ -114,6 +117,7 @@ def stored(stack: LocalStack, svix_id: str, user_id: str, reason: str) -> None:
         park(store, svix_id, created(user_id), reason=reason)
 
 
+@pytest.mark.pictures
 def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
     page: Page, stack: LocalStack, console: Visitor, root: Path, pictures: Path | None
 ) -> None:
@@ -121,9 +125,9 @@ def test_the_page_is_live_and_a_replay_of_a_parked_event_becomes_a_row(
     if pictures is not None:
         expect(page.locator('[data-panel="verdict"]').get_by_text("Postgres is true to Clerk")).to_be_visible()
         page.set_viewport_size(SMALL)
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=root / "docs" / "pictures" / f"console-{scheme}.png", animations="disabled")
+        folder = root / "docs" / "pictures"
+        files: Mapping[Scheme, Path] = {"light": folder / "console-light.png", "dark": folder / "console-dark.png"}
+        take_pictures(page, files, tolerated=TOLERATED)
         page.set_viewport_size(WIDE)
 
     user_id = new_user_id()

@@ -1,4 +1,4 @@
-"""`make pictures`: draws docs/pictures/*.svg from the text files beside them.
+"""Diagrams of boxes and arrows, drawn from text files.
 
 A source has boxes on a grid (`at`: column and row, `size`: columns and rows) and arrows between boxes. An arrow is a
 straight line, or a line through the points of `via`; its `text` stands at `at`, else above its longest part.
@@ -9,14 +9,8 @@ from __future__ import annotations
 import itertools
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
-
-import click
-
-ROOT: Final = Path(__file__).parents[1]
-FOLDER: Final = ROOT / "docs" / "pictures"
 
 LINE: Final = 15  # between two lines of text
 # Fill and border of a box, by its kind.
@@ -137,19 +131,3 @@ def _text(middle: Point, text: str, *, title: bool = False) -> str:
         + f"{escape(line)}</text>\n"
         for number, line in enumerate(lines)
     )
-
-
-def pictures() -> list[tuple[Path, Path]]:
-    """Each source with its picture."""
-    return [(source, source.with_suffix(".svg")) for source in sorted(FOLDER.glob("*.toml"))]
-
-
-def main() -> None:
-    """Draw every picture again."""
-    for source, picture in pictures():
-        picture.write_text(svg_of(source.read_text(encoding="utf-8")), encoding="utf-8")
-        click.echo(picture.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()
