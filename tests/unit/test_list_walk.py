@@ -89,3 +89,16 @@ def test_a_server_that_ignores_the_offset_ends_the_walk() -> None:
 def test_a_list_that_is_not_sorted_is_not_called_whole() -> None:
     clerk = List([*range(300), 5, *range(300, 900)])
     assert not next(from_moment(clerk.read, 0, 0)).is_whole
+
+
+def test_a_list_that_shrinks_faster_than_the_walk_steps_back_is_not_called_whole() -> None:
+    clerk = List(list(range(9_000)))
+
+    def leave() -> None:
+        if clerk.reads:
+            del clerk.elements[:600]
+
+    clerk.before_each = leave
+    parts = list(from_moment(clerk.read, 0, 0))
+    assert not parts[1].is_whole
+    assert len(parts[0].items) + len(parts[1].items) < 9_000
