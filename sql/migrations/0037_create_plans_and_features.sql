@@ -63,7 +63,10 @@ declare
 begin
     if question is not null and parts is null then
         raise invalid_parameter_value using
-            message = format('a plan or feature is spelled user:<slug> or org:<slug>, not %L', question);
+            message = format(
+                'a plan or feature is spelled user:%1$s or org:%1$s (short u:%1$s, o:%1$s), not %2$L',
+                coalesce(substring(question from '[^:[:space:]]+$'), '<slug>'), question
+            );
     end if;
     if question is null then
         return null;

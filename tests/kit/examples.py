@@ -34,7 +34,13 @@ _OF_API: Final[Mapping[Kind, Json]] = {"plan": plan_of_api(PLANS["pro"])}
 def first_type(kind: Kind) -> str:
     """A type of events about a kind: of a kind without events, the type of repairs."""
     facts = FACTS[kind]
-    return f"{facts.event}.{facts.verbs[0]}" if facts.verbs else f"{REPAIR_PREFIX}{facts.event}.updated"
+    return f"{facts.event}.{facts.verbs[0]}" if facts.verbs else whole_type(kind)
+
+
+def whole_type(kind: Kind) -> str:
+    """A type of events that carry the whole object: of a kind without events, the type of repairs."""
+    facts = FACTS[kind]
+    return facts.whole if facts.verbs else f"{REPAIR_PREFIX}{facts.event}.updated"
 
 
 def example(kind: Kind, object_id: str, *, created_at: int, user_id: str, org_id: str, **fields: Any) -> Json:
