@@ -12,6 +12,7 @@ create table clerk.plans (
     amount bigint,
     annual_amount bigint,
     currency text,
+    has_free_trial boolean not null default false,
     free_trial_days bigint,
     features text[] not null default '{}',
     created_at timestamptz,
@@ -28,7 +29,6 @@ comment on column clerk.plans.is_publicly_visible is 'False for a plan that Cler
 comment on column clerk.plans.amount is
 'Price of a month, in the smallest unit of the currency, such as cents. Null for a plan that has no such price.';
 comment on column clerk.plans.annual_amount is 'Price of a year.';
-comment on column clerk.plans.free_trial_days is 'Null for a plan without a free trial.';
 comment on column clerk.plans.features is 'Slugs of the features.';
 comment on column clerk.plans.created_at is 'Null: Clerk tells no times of a plan.';
 comment on column clerk.plans.deleted_at is 'When a comparison found that Clerk lists the plan no longer.';

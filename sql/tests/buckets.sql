@@ -310,14 +310,14 @@ select tap.is(
 
 -- Files for callers with a plan and a feature: those that the token names, or those of the mirrored subscription.
 insert into storage.buckets (id, name) values ('paid', 'paid'), ('reports', 'reports'), ('all', 'all');
-select tap.is(count(*)::text, '5', 'a bucket for a plan and a feature of the token')
+select tap.is(count(*)::text, '6', 'a bucket for a plan and a feature of the token')
 from clerk_sync.secure_bucket('paid', 'user', plan => 'u:pro', feature => 'user:export', replace_policies => true);
-select tap.is(count(*)::text, '5', 'for a feature of the mirror')
+select tap.is(count(*)::text, '6', 'for a feature of the mirror')
 from
     clerk_sync.secure_bucket(
         'reports', 'organization', feature => 'org:reports', from_mirror => true, replace_policies => true
     );
-select tap.is(count(*)::text, '5', 'read by all signed-in users with a plan of the mirror')
+select tap.is(count(*)::text, '6', 'read by all signed-in users with a plan of the mirror')
 from
     clerk_sync.secure_bucket(
         'all', 'user', plan => 'user:pro', from_mirror => true, read_by => 'signed-in', replace_policies => true

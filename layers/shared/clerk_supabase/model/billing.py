@@ -281,7 +281,8 @@ class Plan(ClerkObject):
             "amount": monthly.amount,
             "annual_amount": annual.amount,
             "currency": monthly.currency or annual.currency,
-            "free_trial_days": self.free_trial_days if self.free_trial_enabled else None,
+            "has_free_trial": self.free_trial_enabled,
+            "free_trial_days": self.free_trial_days,
             "features": sorted({each.slug for each in self.features if each.slug}),
             "created_at": timestamp(self.created_at),
         }
