@@ -260,7 +260,7 @@ def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], *, as_j
     say(_change(done))
     scope = "org" if payer_id.startswith("org_") else "user"
     now = [f"plan {scope}:{plan}" if plan else "no plan", *(f"feature {scope}:{each}" for each in features)]
-    say(printable(f"  in the next tokens, as policies spell it: {', '.join(now)}"))
+    say(printable(f"  in the next tokens: {', '.join(now)}"))
 
 
 # Memberships
