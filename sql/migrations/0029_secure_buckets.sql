@@ -180,7 +180,8 @@ as $$
 $$;
 
 -- Who owns and who reads the files of a bucket, and the plan and the feature that a caller must have, in the words at
--- the end of the condition of the bucket's policy for reading. Not in a comment: on Supabase, postgres may comment on policies of storage.objects only since supautils 3.3.
+-- the end of the condition of the bucket's policy for reading. Not in a comment: on Supabase, postgres may comment on
+-- policies of storage.objects only since supautils 3.3.
 create function clerk_sync.words_of_bucket(owned_by text, read_by text, entitlements text[])
 returns text
 language sql

@@ -98,18 +98,18 @@ return clerk_sync.requesting_user_holds(question, clerk_sync.requesting_entitlem
 -- neither whether such a plan is still granted, nor for how long. Nobody but the owner reads this view.
 create view clerk_sync.items_of_caller with (security_barrier) as
 select
-    'user' as scope,
     i.plan_id,
-    i.plan_slug
+    i.plan_slug,
+    'user' as scope
 from clerk.subscription_items as i
 where
     i.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and i.deleted_at is null
     and (i.status = 'active' or (i.status = 'canceled' and i.period_end > now()))
 union all
 select
-    'org',
     i.plan_id,
-    i.plan_slug
+    i.plan_slug,
+    'org' as scope
 from clerk.subscription_items as i
 where
     i.clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.active_membership_of_caller as m))

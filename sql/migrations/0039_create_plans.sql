@@ -52,8 +52,8 @@ using (
 select clerk_sync.register('plan', 13, 'clerk.plans', 'clerk_plan_id');
 
 -- The features of the plans to which the caller, or the caller's active organization, subscribes now: spelled
--- user:<slug> or org:<slug>, by the payer. Joined by the id of the plan: a slug may be of two plans. Reads as its owner,
--- as plans_of_caller. A plan that is deleted or was never listed has no features here.
+-- user:<slug> or org:<slug>, by the payer. Joined by the id of the plan: a slug may be of two plans. A plan that is
+-- deleted or was never listed has no features here. Reads as its owner, as plans_of_caller.
 create view clerk_sync.features_of_caller with (security_barrier) as
 select i.scope || ':' || f.slug as feature
 from clerk_sync.items_of_caller as i

@@ -366,11 +366,12 @@ from (
     ('authenticated', 'all', 'user_bea', 'bea', null, '{"pla": "u:pro"}', '0'),
     ('authenticated', 'all', 'user_eve', 'eve', null, '{"pla": "u:pro"}', '0')
 ) as a (role_name, bucket, owner, person, organization, claims, files)
-cross join lateral (
-    values
-    (format('select * from storage.objects where bucket_id = %L', a.bucket)),
-    (format('insert into storage.objects (bucket_id, name) values (%L, %L)', a.bucket, a.owner || '/new.png'))
-) as s (statement)
+cross join
+    lateral (
+        values
+        (format('select * from storage.objects where bucket_id = %L', a.bucket)),
+        (format('insert into storage.objects (bucket_id, name) values (%L, %L)', a.bucket, a.owner || '/new.png'))
+    ) as s (statement)
 where s.statement like 'select%' or a.files <> '6';
 
 select

@@ -111,7 +111,7 @@ def _value(name: str, type_name: str) -> Json:
 def fields_of(family: str) -> tuple[Field, ...]:
     """The fields of the objects of an event family, or of a kind that Clerk only lists, each with its columns or its
     reason."""
-    name = (FAMILIES | LISTED)[family]
+    name = FAMILIES[family] if family in FAMILIES else LISTED[family]
     if family in LISTED:
         trials = [(f"{REPAIR_PREFIX}{family}.updated", made(name))]
     else:
