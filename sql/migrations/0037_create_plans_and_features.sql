@@ -150,7 +150,8 @@ begin
     end if;
     return array(
         select
-            case when from_mirror then 'mirrored ' else '' end || a.kind || case when left(a.question, 1) = 'u' then ' user' else ' org' end
+            case when from_mirror then 'mirrored ' else '' end || a.kind
+            || case when left(a.question, 1) = 'u' then ' user' else ' org' end
             || substr(a.question, strpos(a.question, ':'))
         from (values ('feature', feature), ('plan', plan)) as a (kind, question)
         where a.question is not null and not clerk_sync.requesting_user_holds(a.question, '{}')

@@ -324,7 +324,7 @@ class World:
             self.others["plan"][plan_id] = plan | {"features": kept or [feature("search")]}
 
     def bill(self) -> None:
-        """Changes the subscription of a random user or organization. The first one buys of the first plans."""
+        """Changes the subscription of a random user or organization. Before the first change, there are no plans."""
         if not self.others["plan"]:
             self.sell_plans()
         user_id = self._any(self.users) or ""
