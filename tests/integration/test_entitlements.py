@@ -251,9 +251,12 @@ def test_no_subscription_counts_for_a_user_who_sees_nothing_or_when_it_was_delet
 
 
 def test_only_the_features_of_the_plan_itself_are_granted(subscribers: Connection) -> None:
-    """Another plan of the same slug lends no feature, nor does a plan that Clerk lists no more."""
+    """Another plan of the same slug lends no feature, nor does a plan that Clerk lists no more. The plan is hidden."""
     subscribe(subscribers, "user_ada", "active")
-    subscribers.execute("insert into clerk.plans (clerk_plan_id, slug, features) values ('cplan_2', 'pro', '{search}')")
+    subscribers.execute("""
+        insert into clerk.plans (clerk_plan_id, slug, features, is_publicly_visible)
+        values ('cplan_2', 'pro', '{search}', true)
+    """)
     asked: LiteralString = """
         select
             clerk.requesting_user_subscribes_to_feature('user:export'),
@@ -269,5 +272,6 @@ def test_only_the_features_of_the_plan_itself_are_granted(subscribers: Connectio
         subscribers.execute(change)
         with acting_as(subscribers, "authenticated", {"sub": "user_ada", "v": 2}):
             assert subscribers.execute(asked).fetchall() == [answers], change
+            assert subscribers.execute("select clerk_plan_id from clerk.plans").fetchall() == [("cplan_2",)]
     with acting_as(subscribers, "authenticated", {"sub": "user_ada", "v": 2}), pytest.raises(InvalidParameterValue):
         value(subscribers, "select clerk.requesting_user_subscribes_to_feature('export')")
