@@ -72,6 +72,12 @@ def what_heals(kind: Kind) -> str:
     return FACTS[kind].healed_by or _REPLAY
 
 
+def how_it_comes(kind: Kind) -> str:
+    """Words about a kind that Clerk sends no events about; empty for any other kind."""
+    is_only_listed = kind in FACTS and not FACTS[kind].verbs
+    return "; Clerk sends no events about them: full and quick runs write the rows" if is_only_listed else ""
+
+
 def plural(kind: Kind) -> str:
     """The name of a kind's objects."""
     return FACTS[kind].plural if kind in FACTS else f"{kind}s"

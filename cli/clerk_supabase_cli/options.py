@@ -186,6 +186,27 @@ def require_person(user_id: str | None, addresses: Sequence[str]) -> None:
         )
 
 
+def entitlement_options(command: Command) -> Command:
+    """Adds the plan and the feature that a caller must have; `check_entitlement` rejects contradictions."""
+    for option in (
+        click.option(
+            "--from-mirror",
+            is_flag=True,
+            help="Ask the mirrored subscription instead of the token, which is up to a minute old.",
+        ),
+        click.option("--feature", metavar="SCOPE:SLUG", help="Feature that the caller must have, too: org:reports."),
+        click.option("--plan", metavar="SCOPE:SLUG", help="Plan that the caller must have, too: user:pro or org:team."),
+    ):
+        command = option(command)
+    return command
+
+
+def check_entitlement(plan: str | None, feature: str | None, *, from_mirror: bool) -> None:
+    """Raises UsageError for a source of plans and features without a plan or a feature."""
+    if from_mirror and not (plan or feature):
+        raise click.UsageError("--from-mirror says where a plan or a feature is looked up: add --plan or --feature")
+
+
 lock_timeout_option = click.option(
     "--lock-timeout",
     "lock_seconds",

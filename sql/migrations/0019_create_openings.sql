@@ -675,7 +675,7 @@ as $$
     cross join lateral clerk_sync.detours_by_roles(l.relation::regclass) as d
 $$;
 
--- The plans and features for which a condition asks the token, as words such as `feature org:reports`.
+-- The plans and features for which a condition asks the token or the mirror, as words of entitlements_asked().
 create function clerk_sync.entitlements_in(condition text)
 returns text[]
 language sql
@@ -683,9 +683,11 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     select array(
-        select distinct m.found[1] || ' ' || replace(m.found[2], '''''', '''')
+        select distinct
+            case m.found[1] when 'has' then '' else 'mirrored ' end || m.found[2]
+            || ' ' || replace(m.found[3], '''''', '''')
         from regexp_matches(
-            condition, 'requesting_user_has_(plan|feature)\(E?''((?:[^'']|'''')*)''::text\)', 'g'
+            condition, 'requesting_user_(has|subscribes_to)_(plan|feature)\(E?''((?:[^'']|'''')*)''::text\)', 'g'
         ) as m (found)
         order by 1
     )

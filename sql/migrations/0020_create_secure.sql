@@ -384,7 +384,8 @@ $$;
 --   caller sees and writes the rows of this organization, as above, and without one the caller's own rows.
 -- owner_column and organization_column name other columns. through, such as 'public.users(id, clerk_user_id)': the
 -- column holds the key of the app's own table, whose second column holds Clerk's id.
--- plan, such as 'user:pro', and feature, such as 'org:reports': the caller's token must name these for every access.
+-- plan, such as 'user:pro', and feature, such as 'org:reports': the caller's token must name these for every access, or
+-- with from_mirror the mirrored subscription and the features of its plan.
 -- The column is added if missing. Existing rows belong to nobody, until the app sets the column. Restrictive policies
 -- of the app stay. A permissive policy of the app would open rows that the new policies close: secure() refuses the
 -- table, or with replace_policies drops such policies. secure() also refuses a table whose rows are shown in another
@@ -400,7 +401,8 @@ create function clerk_sync.secure(
     organization_column name default null,
     through text default null,
     plan text default null,
-    feature text default null
+    feature text default null,
+    from_mirror boolean default false
 )
 returns setof text
 language plpgsql
@@ -408,7 +410,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     owner constant clerk_sync.ownership := clerk_sync.ownership_of(owned_by, owner_column, organization_column, through);
-    entitlements constant text[] := clerk_sync.entitlements_asked(plan, feature);
+    entitlements constant text[] := clerk_sync.entitlements_asked(plan, feature, from_mirror);
     lock_timeout_before constant text := current_setting('lock_timeout');
     helpers_before oid[];
     change record;
@@ -798,7 +800,8 @@ begin
 end
 $$;
 
--- A condition, and the plans and features that the token must name as well. In subselects: once per statement.
+-- A condition, and the plans and features that the caller must have as well, in words of entitlements_asked(). In
+-- subselects: once per statement.
 create function clerk_sync.also_entitled(condition text, entitlements text[])
 returns text
 language sql
@@ -808,11 +811,14 @@ as $$
     select case entitlements when '{}' then condition else format('(%s)', condition) end || coalesce((
         select string_agg(
             format(
-                ' and (select clerk_sync.requesting_user_has_%s(%L))',
-                split_part(e.words, ' ', 1), substr(e.words, strpos(e.words, ' ') + 1)
+                ' and (select clerk_sync.requesting_user_%s_%s(%L))',
+                case when e.parts[1] is null then 'has' else 'subscribes_to' end, e.parts[2], e.parts[3]
             ), '' order by e.place
         )
-        from unnest(entitlements) with ordinality as e (words, place)
+        from (
+            select regexp_match(w.words, '^(mirrored )?(plan|feature) (.*)$') as parts, w.place
+            from unnest(entitlements) with ordinality as w (words, place)
+        ) as e
     ), '')
 $$;
 

@@ -130,6 +130,7 @@ as $$
         'clerk.requesting_organization_role(),clerk.requesting_permissions(),'
         'clerk.requesting_user_has_permission(text),clerk.requesting_plan(),clerk.requesting_user_has_plan(text),'
         'clerk.requesting_user_has_feature(text),clerk.requesting_user_subscribes_to(text),'
+        'clerk.requesting_user_subscribes_to_feature(text),'
         'clerk.profile(clerk.organization_memberships),clerk.organization(clerk.organization_memberships),'
         'clerk.organization(clerk.organization_invitations),clerk.organization(clerk.organization_domains),'
         'clerk.inviter(clerk.organization_invitations),clerk.creator(clerk.organizations),'

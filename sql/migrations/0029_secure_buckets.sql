@@ -179,15 +179,19 @@ as $$
     ) as organization (query)
 $$;
 
--- Who owns and who reads the files of a bucket, in the words at the end of the condition of the bucket's policy for
--- reading. Not in a comment: on Supabase, postgres may comment on policies of storage.objects only since supautils 3.3.
-create function clerk_sync.words_of_bucket(owned_by text, read_by text)
+-- Who owns and who reads the files of a bucket, and the plan and the feature that a caller must have, in the words at
+-- the end of the condition of the bucket's policy for reading. Not in a comment: on Supabase, postgres may comment on
+-- policies of storage.objects only since supautils 3.3.
+create function clerk_sync.words_of_bucket(owned_by text, read_by text, entitlements text[])
 returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('Made by clerk_sync.secure_bucket(): owned by %s, read by %s.', owned_by, read_by)
+    select format(
+        'Made by clerk_sync.secure_bucket(): owned by %s, read by %s%s.', owned_by, read_by,
+        coalesce(', for callers with the ' || nullif(array_to_string(entitlements, ' and the '), ''), '')
+    )
 $$;
 
 -- These words for a secured bucket; null for any other bucket.
@@ -276,7 +280,13 @@ $$;
 
 -- Raises an error for arguments of secure_bucket() that make no sense, and for an obstacle.
 create function clerk_sync.check_request_to_secure_bucket(
-    bucket text, owned_by text, read_by text, write_roles text[], delete_roles text[], replace_policies boolean
+    bucket text,
+    owned_by text,
+    read_by text,
+    write_roles text[],
+    delete_roles text[],
+    entitlements text[],
+    replace_policies boolean
 )
 returns void
 language plpgsql
@@ -296,6 +306,10 @@ begin
     if read_by is null or read_by not in ('owner', 'signed-in', 'everybody') then
         raise invalid_parameter_value
             using message = 'files are read by their ''owner'', by everybody who is ''signed-in'', or by ''everybody''';
+    end if;
+    if read_by = 'everybody' and entitlements <> '{}' then
+        raise invalid_parameter_value
+            using message = 'everybody reads the files of a public bucket: a plan and a feature are for private buckets';
     end if;
     perform clerk_sync.check_request_to_secure(
         to_regclass('storage.objects'), owned_by, write_roles, delete_roles
@@ -325,7 +339,7 @@ $$;
 
 -- The statements that make the policies of a bucket anew.
 create function clerk_sync.bucket_statements(
-    bucket text, owned_by text, read_by text, write_roles text[], delete_roles text[]
+    bucket text, owned_by text, read_by text, write_roles text[], delete_roles text[], entitlements text[]
 )
 returns text[]
 language sql
@@ -338,9 +352,11 @@ as $$
             'create policy %I on storage.objects for %s to authenticated %s (%s)',
             clerk_sync.bucket_policy(p.command, bucket), p.command,
             case p.command when 'insert' then 'with check' else 'using' end,
-            p.condition
+            clerk_sync.also_entitled(p.condition, entitlements)
             || case p.command
-                when 'select' then format(' and %L <> ''''', clerk_sync.words_of_bucket(owned_by, read_by)) else ''
+                when 'select'
+                    then format(' and %L <> ''''', clerk_sync.words_of_bucket(owned_by, read_by, entitlements))
+                else ''
             end
         )
         from (
@@ -395,6 +411,7 @@ $$;
 --   organization, and without an active organization the caller's own files.
 --   read_by 'owner': as above. 'signed-in': every user who is not banned reads and lists all files of the bucket.
 --   'everybody': for a public bucket, whose files Storage sends to everybody without a policy; its owner lists files.
+--   plan, feature and from_mirror, for a private bucket, are as in secure(): a caller without these has no access.
 -- A permissive policy of the app that would allow more is an obstacle. With replace_policies, a policy about this
 -- bucket alone is dropped, and any other such policy is altered to except this bucket. Returns the executed statements.
 create function clerk_sync.secure_bucket(
@@ -403,25 +420,34 @@ create function clerk_sync.secure_bucket(
     write_roles text[] default null,
     delete_roles text[] default null,
     read_by text default 'owner',
-    replace_policies boolean default false
+    replace_policies boolean default false,
+    plan text default null,
+    feature text default null,
+    from_mirror boolean default false
 )
 returns setof text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    entitlements constant text[] := clerk_sync.entitlements_asked(plan, feature, from_mirror);
 begin
     -- Of two sessions that secure a bucket at once, the second finds the policies of the first.
     perform pg_advisory_xact_lock(hashtextextended('clerk_sync.secure_bucket', 0));
     perform clerk_sync.check_request_to_secure_bucket(
-        bucket, owned_by, read_by, write_roles, delete_roles, replace_policies
+        bucket, owned_by, read_by, write_roles, delete_roles, entitlements, replace_policies
     );
     return query select s.statement
     from clerk_sync.execute_on_objects(
         case when replace_policies then clerk_sync.statements_against_wider_policies(bucket) else '{}' end
-        || clerk_sync.bucket_statements(bucket, owned_by, read_by, write_roles, coalesce(delete_roles, write_roles))
+        || clerk_sync.bucket_statements(
+            bucket, owned_by, read_by, write_roles, coalesce(delete_roles, write_roles), entitlements
+        )
     ) as s (statement);
     -- Another session may have made a policy while this session waited for a lock.
-    perform clerk_sync.check_request_to_secure_bucket(bucket, owned_by, read_by, write_roles, delete_roles, false);
+    perform clerk_sync.check_request_to_secure_bucket(
+        bucket, owned_by, read_by, write_roles, delete_roles, entitlements, false
+    );
 end
 $$;
 
@@ -477,6 +503,18 @@ as $$
         m.oid is null
         or clerk_sync.reach_of_condition(m.condition, bucket) <> 'this'
         or m.condition !~ 'clerk_sync\.(caller|active_membership_of_caller)\M'
+    union all
+    select
+        'warn', true,
+        format(
+            'its policy %I does not ask for the %s, as others of its policies do',
+            clerk_sync.bucket_policy(m.command, bucket), string_agg(distinct a.words, ' and the ' order by a.words)
+        ),
+        format('clerk-supabase secure-bucket %L again, with --plan or --feature, unless that is meant', bucket)
+    from made as m
+    cross join (select unnest(clerk_sync.entitlements_in(o.condition)) from made as o) as a (words)
+    where m.oid is not null and a.words <> all(clerk_sync.entitlements_in(m.condition))
+    group by m.command
     union all
     select
         'fail', true, format('the policy %I of storage.objects allows more', w.policy_name),

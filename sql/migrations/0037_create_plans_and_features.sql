@@ -63,7 +63,10 @@ declare
 begin
     if question is not null and parts is null then
         raise invalid_parameter_value using
-            message = format('a plan or feature is spelled user:<slug> or org:<slug>, not %L', question);
+            message = format(
+                'a plan or feature is spelled user:%1$s or org:%1$s (short u:%1$s, o:%1$s), not %2$L',
+                coalesce(substring(question from '[^:[:space:]]+$'), '<slug>'), question
+            );
     end if;
     if question is null then
         return null;
@@ -90,43 +93,71 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_holds(question, clerk_sync.requesting_entitlements('fea'));
 
--- The plans to which the caller, or the caller's active organization, subscribes now, from the mirror and spelled as
--- above. A canceled plan lasts to the end of the paid period. A plan with a payment past due does not count: Clerk
--- documents neither whether such a plan is still granted, nor for how long. Reads as its owner, as the views of 0018:
--- only some members may read the subscription of their organization, and its plan is of all members.
-create view clerk_sync.plans_of_caller with (security_barrier) as
-select 'user:' || i.plan_slug as plan
+-- The items that count now: of the caller, and of the caller's active organization, each with the scope of its plan. A
+-- canceled plan lasts to the end of the paid period. A plan with a payment past due does not count: Clerk documents
+-- neither whether such a plan is still granted, nor for how long. Nobody but the owner reads this view.
+create view clerk_sync.items_of_caller with (security_barrier) as
+select
+    i.plan_id,
+    i.plan_slug,
+    'user' as scope
 from clerk.subscription_items as i
 where
     i.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and i.deleted_at is null
     and (i.status = 'active' or (i.status = 'canceled' and i.period_end > now()))
 union all
-select 'org:' || i.plan_slug
+select
+    i.plan_id,
+    i.plan_slug,
+    'org' as scope
 from clerk.subscription_items as i
 where
     i.clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.active_membership_of_caller as m))
     and i.deleted_at is null
     and (i.status = 'active' or (i.status = 'canceled' and i.period_end > now()));
 
-revoke all on clerk_sync.plans_of_caller from public, anon, authenticated, service_role;
+-- The plans of these items, spelled as above. Reads as its owner, as the views of 0018: only some members may read the
+-- subscription of their organization, and its plan is of all members.
+create view clerk_sync.plans_of_caller with (security_barrier) as
+select i.scope || ':' || i.plan_slug as plan from clerk_sync.items_of_caller as i;
+
+create function clerk_sync.requesting_user_subscribes_to_plan(question text)
+returns boolean
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_user_holds(question, array(select p.plan from clerk_sync.plans_of_caller as p));
+
+revoke all on function clerk_sync.requesting_user_subscribes_to_plan(text)
+from public, anon, authenticated, service_role;
+grant execute on function clerk_sync.requesting_user_subscribes_to_plan(text) to authenticated;
+revoke all on clerk_sync.items_of_caller, clerk_sync.plans_of_caller from public, anon, authenticated, service_role;
 grant select (plan) on clerk_sync.plans_of_caller to authenticated;
 
--- The plan and the feature for which secure() asks, as words that are equal for equal questions: `plan user:pro`.
--- Raises an error for a question without a scope.
-create function clerk_sync.entitlements_asked(plan text, feature text)
+-- The plan and the feature for which secure() asks, as words that are equal for equal questions: `plan user:pro`, or of
+-- the mirror `mirrored plan user:pro`. Raises an error for a question without a scope, and for a source without a
+-- question.
+create function clerk_sync.entitlements_asked(plan text, feature text, from_mirror boolean default false)
 returns text[]
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+begin
+    if from_mirror and num_nonnulls(plan, feature) = 0 then
+        raise invalid_parameter_value using message = 'from_mirror is about a plan or a feature: name one';
+    end if;
+    return array(
         select
-            a.kind || case when left(a.question, 1) = 'u' then ' user' else ' org' end
+            case when from_mirror then 'mirrored ' else '' end || a.kind
+            || case when left(a.question, 1) = 'u' then ' user' else ' org' end
             || substr(a.question, strpos(a.question, ':'))
         from (values ('feature', feature), ('plan', plan)) as a (kind, question)
         where a.question is not null and not clerk_sync.requesting_user_holds(a.question, '{}')
         order by a.kind
-    )
+    );
+end
 $$;
 
 revoke all on function
@@ -193,7 +224,7 @@ language sql
 stable
 parallel restricted
 set search_path = pg_catalog, pg_temp
-return clerk_sync.requesting_user_holds(question, array(select p.plan from clerk_sync.plans_of_caller as p));
+return clerk_sync.requesting_user_subscribes_to_plan(question);
 
 comment on function clerk.requesting_user_subscribes_to(text) is
 'Whether the caller (user:<slug>), or the active organization (org:<slug>), subscribes to a plan, as '

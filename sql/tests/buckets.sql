@@ -308,5 +308,110 @@ select tap.is(
     '0', 'and nobody reads its files'
 );
 
+-- Files for callers with a plan and a feature: those that the token names, or those of the mirrored subscription.
+insert into storage.buckets (id, name) values ('paid', 'paid'), ('reports', 'reports'), ('all', 'all');
+select tap.is(count(*)::text, '6', 'a bucket for a plan and a feature of the token')
+from clerk_sync.secure_bucket('paid', 'user', plan => 'u:pro', feature => 'user:export', replace_policies => true);
+select tap.is(count(*)::text, '6', 'for a feature of the mirror')
+from
+    clerk_sync.secure_bucket(
+        'reports', 'organization', feature => 'org:reports', from_mirror => true, replace_policies => true
+    );
+select tap.is(count(*)::text, '6', 'read by all signed-in users with a plan of the mirror')
+from
+    clerk_sync.secure_bucket(
+        'all', 'user', plan => 'user:pro', from_mirror => true, read_by => 'signed-in', replace_policies => true
+    );
+insert into storage.objects (bucket_id, name)
+select
+    b.bucket,
+    o.owner || '/file.png'
+from (values ('paid'), ('reports'), ('all')) as b (bucket)
+cross join (values ('user_ada'), ('user_bea'), ('user_dan'), ('user_eve'), ('org_labs'), ('org_eves')) as o (owner);
+insert into clerk.plans (clerk_plan_id, slug, features)
+values ('cplan_pro', 'pro', '{export}'), ('cplan_team', 'team', '{reports}');
+insert into clerk.subscription_items (
+    clerk_subscription_item_id, clerk_user_id, clerk_org_id, plan_id, plan_slug, status
+)
+values
+('subi_ada', 'user_ada', null, 'cplan_pro', 'pro', 'active'),
+('subi_bea', 'user_bea', null, 'cplan_pro', 'pro', 'active'),
+('subi_dan', 'user_dan', null, 'cplan_pro', 'pro', 'active'),
+('subi_eve', 'user_eve', null, 'cplan_pro', 'pro', 'ended'),
+('subi_labs', null, 'org_labs', 'cplan_team', 'team', 'active');
+
+select
+    tap.is(
+        tap.attempt(
+            a.role_name, (tap.token('v2', a.person, a.organization, 'admin')::jsonb || a.claims)::text, s.statement
+        ),
+        case when s.statement like 'insert%' and a.files = '0' then 'denied' else a.files end,
+        format('%s by %s in %s with %s', s.statement, a.person, a.organization, a.claims)
+    )
+from (
+    values
+    ('authenticated', 'paid', 'user_ada', 'ada', null, '{"pla": "u:pro", "fea": "u:export"}'::jsonb, '1'),
+    ('authenticated', 'paid', 'user_ada', 'ada', null, '{"pla": "u:pro"}', '0'),
+    ('authenticated', 'paid', 'user_ada', 'ada', null, '{"fea": "u:export"}', '0'),
+    ('authenticated', 'paid', 'user_ada', 'ada', 'org_labs', '{"pla": "o:pro", "fea": "o:export"}', '0'),
+    ('authenticated', 'paid', 'user_ada', 'ada', null, '{}', '0'),
+    ('authenticated', 'paid', 'user_bea', 'bea', null, '{"pla": "u:pro", "fea": "u:export"}', '0'),
+    ('authenticated', 'paid', 'user_dan', 'dan', null, '{"pla": "u:pro", "fea": "u:export"}', '0'),
+    ('anon', 'paid', 'user_ada', 'ada', null, '{"pla": "u:pro", "fea": "u:export"}', '0'),
+    ('authenticated', 'reports', 'org_labs', 'bob', 'org_labs', '{}', '1'),
+    ('authenticated', 'reports', 'org_labs', 'bob', null, '{"fea": "uo:reports"}', '0'),
+    ('authenticated', 'reports', 'org_labs', 'carl', 'org_labs', '{"fea": "o:reports"}', '0'),
+    ('authenticated', 'reports', 'org_eves', 'eve', 'org_eves', '{"fea": "o:reports"}', '0'),
+    ('authenticated', 'all', 'user_ada', 'ada', null, '{}', '6'),
+    ('authenticated', 'all', 'user_bea', 'bea', null, '{"pla": "u:pro"}', '0'),
+    ('authenticated', 'all', 'user_eve', 'eve', null, '{"pla": "u:pro"}', '0')
+) as a (role_name, bucket, owner, person, organization, claims, files)
+cross join
+    lateral (
+        values
+        (format('select * from storage.objects where bucket_id = %L', a.bucket)),
+        (format('insert into storage.objects (bucket_id, name) values (%L, %L)', a.bucket, a.owner || '/new.png'))
+    ) as s (statement)
+where s.statement like 'select%' or a.files <> '6';
+
+select
+    tap.is(
+        clerk_sync.present_bucket('reports'),
+        'Made by clerk_sync.secure_bucket(): owned by organization, read by owner, for callers with the mirrored '
+        || 'feature org:reports.',
+        'the bucket says for whom its files are'
+    );
+select tap.none('select * from clerk_sync.bucket_openings(''reports'')', 'and has no opening');
+select
+    tap.ok(
+        tap.openings(
+            'alter policy clerk_sync_delete_reports on storage.objects using (bucket_id = ''reports'' '
+            || 'and name = (select clerk_id from clerk_sync.caller))', 'reports'
+        ) like 'warn: its policy clerk_sync_delete_reports does not ask for the mirrored feature org:reports,%',
+        'unless a policy stops asking'
+    );
+select
+    tap.ok(
+        p.plan ~ 'InitPlan' and p.plan !~ 'SubPlan' and p.plan !~ '\n +(Filter|Index Cond)[^\n]*requesting_', p.plan
+    )
+from (
+    select
+        tap.plan(
+            'authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'),
+            format('select * from storage.objects where bucket_id = %L and name = ''x''', b.bucket)
+        ) as plan
+    from (values ('paid'), ('reports'), ('all')) as b (bucket)
+) as p;
+select tap.ok(tap.rejection(a.statement) like a.words, coalesce(tap.rejection(a.statement), a.statement))
+from (
+    values
+    ('select clerk_sync.secure_bucket(''paid'', ''user'', plan => ''pro'')', '%spelled user:pro or org:pro%'),
+    ('select clerk_sync.secure_bucket(''paid'', ''user'', from_mirror => true)', 'from_mirror is about a plan%'),
+    (
+        'select clerk_sync.secure_bucket(''avatars'', ''user'', read_by => ''everybody'', plan => ''user:pro'')',
+        'everybody reads the files of a public bucket%'
+    )
+) as a (statement, words);
+
 select tap.finish();
 rollback;

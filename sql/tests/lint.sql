@@ -17,7 +17,8 @@ select tap.is(
         from tap.policies as p
     ),
     'clerk.organization_domains:r clerk.organization_invitations:r clerk.organization_memberships:r '
-    || 'clerk.organizations:r clerk.payment_attempts:r clerk.permissions:r clerk.roles:r clerk.sessions:r '
+    || 'clerk.organizations:r clerk.payment_attempts:r clerk.permissions:r clerk.plans:r clerk.roles:r '
+    || 'clerk.sessions:r '
     || 'clerk.subscription_items:r clerk.subscriptions:r clerk.users:a clerk.users:r clerk.users_public:r '
     || 'clerk.waitlist_entries:r '
     || 'documents:a documents:d documents:r documents:w '

@@ -43,6 +43,16 @@ insert into public.profiles (user_id, display_name) select
 from generate_series(1, 5000) as n;
 create table public.reports (id bigint generated always as identity primary key, title text);
 select from clerk_sync.secure('public.reports', 'organization', plan => 'org:team', feature => 'org:reports');
+create table public.exports (id bigint generated always as identity primary key, title text);
+select
+from
+    clerk_sync.secure(
+        'public.exports', 'organization', plan => 'org:team', feature => 'org:reports', from_mirror => true
+    );
+insert into public.exports (title, organization_id) select
+    'export',
+    'org_' || n % 1000
+from generate_series(1, 5000) as n;
 insert into public.reports (title, organization_id) select
     'report',
     'org_' || n % 1000
@@ -50,7 +60,7 @@ from generate_series(1, 5000) as n;
 -- All tables that a plan reads: for the others Postgres would know what autovacuum saw of earlier tests.
 analyze clerk.users, clerk.users_public, clerk.organizations, clerk.organization_memberships,
 clerk.organization_invitations, clerk.organization_domains, clerk_sync.entities, clerk_sync.profile_visibility,
-public.tasks, public.documents, public.profiles, public.reports;
+public.tasks, public.documents, public.profiles, public.reports, public.exports;
 
 create table tap.plans as
 select
@@ -74,6 +84,7 @@ cross join (
     ('delete from public.documents', 'documents', 'documents_organization_id_idx'),
     ('select * from public.reports', 'reports', 'reports_organization_id_idx'),
     ('delete from public.reports', 'reports', 'reports_organization_id_idx'),
+    ('select * from public.exports', 'exports', 'exports_organization_id_idx'),
     ('update public.profiles set about = ''x''', 'profiles', 'profiles_pkey'),
     ('delete from public.profiles', 'profiles', 'profiles_pkey')
 ) as q (statement, relation, index_name);

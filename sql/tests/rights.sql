@@ -109,7 +109,8 @@ select tap.is(
     || 'clerk_sync.requesting_organization_role(jsonb,text) clerk_sync.requesting_permissions(jsonb,text) '
     || 'clerk_sync.requesting_user_has_feature(text) '
     || 'clerk_sync.requesting_user_has_permission(text,text[]) clerk_sync.requesting_user_has_plan(text) '
-    || 'clerk_sync.requesting_user_holds(text,text[]) clerk_sync.requesting_user_id(jsonb)',
+    || 'clerk_sync.requesting_user_holds(text,text[]) clerk_sync.requesting_user_id(jsonb) '
+    || 'clerk_sync.requesting_user_subscribes_to_feature(text) clerk_sync.requesting_user_subscribes_to_plan(text)',
     'policies call these for a caller'
 );
 select

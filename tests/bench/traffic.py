@@ -117,8 +117,9 @@ def world(name: str, happenings: int) -> list[Applied]:
 def all_kinds(name: str, size: int) -> list[Applied]:
     """Events of every kind of this project: of a small world, and the samples of kinds that no world has."""
     batch = world(name, 2 * size)
-    missing = [FACTS[kind] for kind in OURS if kind not in {changes.main.kind for changes, _ in batch}]
-    share = size // len(OURS)
+    with_events = [FACTS[kind] for kind in OURS if FACTS[kind].verbs]
+    missing = [facts for facts in with_events if facts.kind not in {changes.main.kind for changes, _ in batch}]
+    share = size // len(with_events)
     others = [_sample(facts, f"{name}{number}") for facts in missing for number in range(share)]
     return [*batch[: size - len(others)], *others]
 

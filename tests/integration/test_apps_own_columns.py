@@ -14,7 +14,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
-from tests.kit.examples import example
+from tests.kit.examples import example, whole_type
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
 from tests.kit.kinds import LATER, OURS
 from tests.kit.pipeline import Pipeline
@@ -39,7 +39,7 @@ def rest(at: int, **fields: Any) -> list[Applied]:
     times: Any = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
     return [
         # Without the items that a subscription brings along.
-        told(FACTS[kind].whole, example(kind, f"{kind}_1", **parents, **times, items=[], **fields), at=at)
+        told(whole_type(kind), example(kind, f"{kind}_1", **parents, **times, items=[], **fields), at=at)
         for kind in LATER
     ]
 

@@ -37,6 +37,10 @@ NULLABLE: Final[dict[str, set[str]]] = {
         *("amount", "clerk_org_id", "clerk_subscription_id", "clerk_user_id", "created_at", "currency", "deleted_at"),
         *("payer_id", "period_end", "period_start", "plan_id", "plan_name", "plan_period", "plan_slug", "seats"),
     },
+    "clerk.plans": {
+        *("amount", "annual_amount", "created_at", "currency", "deleted_at", "description", "for_payer_type"),
+        *("free_trial_days", "name", "slug"),
+    },
     "clerk.payment_attempts": {
         *("amount", "billing_date", "charge_type", "clerk_org_id", "clerk_user_id", "created_at", "currency"),
         *("decline_code", "deleted_at", "failed_at", "failure_code", "paid_at", "payer_id", "payment_id"),

@@ -139,10 +139,10 @@ def test_the_answer_to_no_question_opens_no_rows_behind_a_not(connection: Connec
     query: LiteralString = """
         select
             clerk.requesting_user_has_plan(null), clerk.requesting_user_has_feature(null),
-            clerk.requesting_user_subscribes_to(null)
+            clerk.requesting_user_subscribes_to(null), clerk.requesting_user_subscribes_to_feature(null)
         """
     with acting_as(connection, "authenticated", ADA | {"pla": "u:pro"}):
-        assert connection.execute(query).fetchall() == [(None, None, None)]
+        assert connection.execute(query).fetchall() == [(None, None, None, None)]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -179,13 +179,14 @@ def subscribers(admin: Connection) -> Connection:
         insert into clerk.organizations (clerk_org_id) values ('org_labs');
         insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role, deleted_at)
         values ('mem_bob', 'org_labs', 'user_bob', 'org:member', null),
-        ('mem_carl', 'org_labs', 'user_carl', 'org:member', now())
+        ('mem_carl', 'org_labs', 'user_carl', 'org:member', now());
+        insert into clerk.plans (clerk_plan_id, slug, features) values ('cplan_pro', 'pro', '{export}')
     """)
     return admin
 
 
 def subscribe(admin: Connection, payer: str, status: str, *, ends_in: timedelta | None = None, **more: Any) -> None:
-    """Writes the only item of all, of the plan `pro`."""
+    """Writes the only item of all, of the plan `pro`, which has the feature `export`."""
     item = {
         "user": payer if payer.startswith("user_") else None,
         "organization": payer if payer.startswith("org_") else None,
@@ -198,19 +199,25 @@ def subscribe(admin: Connection, payer: str, status: str, *, ends_in: timedelta 
     admin.execute(
         """
         insert into clerk.subscription_items (
-            clerk_subscription_item_id, clerk_user_id, clerk_org_id, plan_slug, status, period_end, deleted_at
+            clerk_subscription_item_id, clerk_user_id, clerk_org_id, plan_id, plan_slug, status, period_end, deleted_at
         )
-        values ('subi_1', %(user)s, %(organization)s, %(plan)s, %(status)s, now() + %(ends_in)s, %(deleted_at)s)
+        values (
+            'subi_1', %(user)s, %(organization)s, 'cplan_' || %(plan)s, %(plan)s, %(status)s, now() + %(ends_in)s,
+            %(deleted_at)s
+        )
         """,
         item,
     )
 
 
 def subscribes(admin: Connection, person: str, scope: str, *, organization: str | None = None) -> bool:
-    """The answer to a user, whose token names no plan."""
+    """The answers to a user, whose token names no plan: those for the plan and for its feature are equal."""
     claims = {"sub": f"user_{person}", "v": 2} | ({"o": {"id": organization}} if organization else {})
     with acting_as(admin, "authenticated", claims):
-        return bool(value(admin, "select clerk.requesting_user_subscribes_to(%s)", f"{scope}:pro"))
+        plan = value(admin, "select clerk.requesting_user_subscribes_to(%s)", f"{scope}:pro")
+        feature = value(admin, "select clerk.requesting_user_subscribes_to_feature(%s)", f"{scope}:export")
+    assert plan is feature
+    return bool(plan)
 
 
 def test_a_subscription_counts_while_it_is_active_or_paid(subscribers: Connection) -> None:
@@ -241,3 +248,30 @@ def test_no_subscription_counts_for_a_user_who_sees_nothing_or_when_it_was_delet
     assert not subscribes(subscribers, "ada", "user")
     subscribe(subscribers, "user_ada", "active", plan=None)
     assert not subscribes(subscribers, "ada", "user")
+
+
+def test_only_the_features_of_the_plan_itself_are_granted(subscribers: Connection) -> None:
+    """Another plan of the same slug lends no feature, nor does a plan that Clerk lists no more. The plan is hidden."""
+    subscribe(subscribers, "user_ada", "active")
+    subscribers.execute("""
+        insert into clerk.plans (clerk_plan_id, slug, features, is_publicly_visible)
+        values ('cplan_2', 'pro', '{search}', true)
+    """)
+    asked: LiteralString = """
+        select
+            clerk.requesting_user_subscribes_to_feature('user:export'),
+            clerk.requesting_user_subscribes_to_feature('user:search')
+        """
+    changes: list[tuple[LiteralString, tuple[bool, bool]]] = [
+        ("select", (True, False)),
+        ("update clerk.plans set features = '{search,export:search}' where clerk_plan_id = 'cplan_pro'", (False, True)),
+        ("update clerk.plans set deleted_at = now() where clerk_plan_id = 'cplan_pro'", (False, False)),
+        ("delete from clerk.plans where clerk_plan_id = 'cplan_pro'", (False, False)),
+    ]
+    for change, answers in changes:
+        subscribers.execute(change)
+        with acting_as(subscribers, "authenticated", {"sub": "user_ada", "v": 2}):
+            assert subscribers.execute(asked).fetchall() == [answers], change
+            assert subscribers.execute("select clerk_plan_id from clerk.plans").fetchall() == [("cplan_2",)]
+    with acting_as(subscribers, "authenticated", {"sub": "user_ada", "v": 2}), pytest.raises(InvalidParameterValue):
+        value(subscribers, "select clerk.requesting_user_subscribes_to_feature('export')")

@@ -75,7 +75,7 @@ BY_CLIENTS: Final[Mapping[Kind, Mapping[str, st.SearchStrategy[object]]]] = {
     "waitlist_entry": {"email_address": anything},
     "session": {"latest_activity": anything},
     # The developer writes plans, and Clerk the rest.
-    **{kind: {} for kind in ("subscription", "subscription_item", "payment_attempt")},
+    **{kind: {} for kind in ("plan", "subscription", "subscription_item", "payment_attempt")},
 }
 HOSTILE: Final = [kind for kind, fields in BY_CLIENTS.items() if fields]
 BY_OTHERS_WITH_A_LOSS: Final[Mapping[Kind, set[str]]] = {
@@ -84,7 +84,7 @@ BY_OTHERS_WITH_A_LOSS: Final[Mapping[Kind, set[str]]] = {
     "membership": {"public_metadata", "organization.public_metadata"},
     "invitation": {"public_metadata"},
     **{kind: set() for kind in ("domain", "permission", "role", "waitlist_entry", "session")},
-    **{kind: set() for kind in ("subscription", "subscription_item", "payment_attempt")},
+    **{kind: set() for kind in ("plan", "subscription", "subscription_item", "payment_attempt")},
 }
 DECIDED: Final[Mapping[Kind, Json]] = {
     "user": {"banned": True, "locked": True, "external_id": "42"},

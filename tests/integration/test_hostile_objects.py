@@ -182,6 +182,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk.requesting_user_has_plan(text)": [lambda _: ["org:team"]],
     "clerk.requesting_user_has_feature(text)": [lambda _: ["org:docs"]],
     "clerk.requesting_user_subscribes_to(text)": [lambda _: ["org:team"]],
+    "clerk.requesting_user_subscribes_to_feature(text)": [lambda _: ["org:docs"]],
 }
 BEGIN_RUN: Final = "clerk_sync.begin_run(jsonb)"
 RUN: Final = {

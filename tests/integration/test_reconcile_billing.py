@@ -9,6 +9,7 @@ import pytest
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.reconcile.request import Mode
+from clerk_supabase_cli.standin.billing.objects import feature
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
@@ -159,3 +160,45 @@ def test_an_item_of_a_payer_without_a_subscription_in_clerk_is_repaired_from_the
         rig.api.faults.add(gone, path=f"/users/{user_id}/billing/subscription", times=9)
     assert rig.run().state == "complete"
     assert in_tables(rig) == in_clerk(rig)
+
+
+# Plans, of which Clerk sends no event
+
+
+def features_here(rig: Rig) -> list[tuple[str, list[str]]]:
+    return rows(rig.admin, "select clerk_plan_id, features from clerk.plans where deleted_at is null order by 1")
+
+
+def features_in_clerk(rig: Rig) -> list[tuple[str, list[str]]]:
+    plans = rig.world.others["plan"].items()
+    return sorted((key, sorted(feature["slug"] for feature in plan["features"])) for key, plan in plans)
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_each_run_compares_all_plans_and_an_unchanged_plan_is_not_written_again(rig: Rig, mode: Mode) -> None:
+    versions = "select id, version::text from clerk_sync.entities where kind = 'plan'"
+    before = rows(rig.admin, versions)
+    assert features_here(rig) == features_in_clerk(rig)
+    assert len(before) == 4
+    plans = rig.world.others["plan"]
+    changed, bare, gone, left = plans
+    # A plan that lost all its features; Clerk does not document that it names the empty list.
+    plans[bare] = {name: each for name, each in plans[bare].items() if name != "features"}
+    plans[changed] = plans[changed] | {"features": [feature("search"), feature("audit")]}
+    plans["cplan_new"] = plans[changed] | {"id": "cplan_new"}
+    del plans[gone]
+    report = rig.run(mode)
+    assert (report.state, report.reason) == ("complete", None)
+    plans[bare]["features"] = []
+    assert features_here(rig) == features_in_clerk(rig)
+    assert [each for each in before if each[0] == left] == rows(rig.admin, f"{versions} and id = %s", left)
+
+
+def test_a_plan_that_clerk_lists_again_is_there_again(rig: Rig) -> None:
+    plan_id, plan = rig.world.others["plan"].popitem()
+    rig.run()
+    rig.world.now += 600_000
+    assert plan_id not in dict(features_here(rig))
+    rig.world.others["plan"][plan_id] = plan
+    assert rig.run().state == "complete"
+    assert features_here(rig) == features_in_clerk(rig)

@@ -54,6 +54,15 @@ def test_the_files_of_a_bucket_are_protected_after_a_dry_run_and_given_up_again(
     assert (tried.stdout, "private is secured: 4 statements" in done.stderr) == (done.stdout, True)
     assert (files(admin, "user_ada"), files(admin, "user_eve")) == (["user_ada/a.png"], [])
 
+    # For callers with a plan, only after a question.
+    for_some = ("secure-bucket", "private", "user", "--plan", "u:pro", "--from-mirror")
+    asked = command.run(*for_some, answer="n\n", status=1).stderr
+    assert "read by owner, for callers with the mirrored plan user:pro." in asked
+    assert files(admin, "user_ada") == ["user_ada/a.png"]
+    command.run(*for_some, "--yes")
+    assert (files(admin, "user_ada"), doctor.verdict("row-level-security")[0]) == ([], "ok")
+    command.run("secure-bucket", "private", "user", "--yes")
+
     # To other owners, and back to nobody, only after a question.
     turn = ("secure-bucket", "private", "organization", "--write-role", "org:admin")
     assert "owned by user, read by owner. Then: " in command.run(*turn, answer="n\n", status=1).stderr
@@ -97,6 +106,9 @@ def test_a_policy_of_the_app_that_allows_more_changes_only_after_a_question(
         (["private", "user", "--write-role", "org:admin"], 2, "roles are of organizations"),
         (["teams", "organization", "--write-role", "admin"], 1, "a role is spelled org:<role>"),
         (["private", "user", "--remove"], 2, "give the BUCKET only"),
+        (["private", "--plan", "user:pro", "--remove"], 2, "give the BUCKET only"),
+        (["private", "user", "--feature", "reports"], 1, "spelled user:reports or org:reports"),
+        (["private", "user", "--from-mirror"], 2, "add --plan or --feature"),
     ],
 )
 def test_an_impossible_request_about_a_bucket_is_answered_with_the_reason(

@@ -88,7 +88,29 @@ def test_a_table_asks_for_a_plan_and_a_feature_until_somebody_agrees_to_open_it(
     assert touched(pla="u:pro") == 0
     command.run(*call, "--plan", "user:pro", "--yes")
     assert touched(pla="u:pro") == 1
-    assert "spelled user:<slug>" in str(command.run(*call, "--plan", "pro", status=1).exception)
+    assert "spelled user:pro or org:pro (short u:pro, o:pro)" in str(
+        command.run(*call, "--plan", "pro", status=1).exception
+    )
+
+
+def test_a_table_asks_the_mirrored_subscription_instead_of_the_token(command: Command, admin: Connection) -> None:
+    call = ("secure", "public.notes", "user")
+    command.run(*call, "--feature", "user:docs")
+    mirrored = (*call, "--feature", "u:docs", "--from-mirror")
+    turned = command.run(*mirrored, answer="y\n")
+    assert "ask for feature user:docs; they will ask for mirrored feature user:docs" in turned.stderr
+    assert "ask for" not in command.run(*mirrored).stderr
+    admin.execute("""
+        insert into clerk.users (clerk_id) values ('user_ada'), ('user_eve');
+        insert into clerk.plans (clerk_plan_id, features) values ('cplan_pro', '{docs}');
+        insert into clerk.subscription_items (clerk_subscription_item_id, clerk_user_id, plan_id, status)
+        values ('subi_ada', 'user_ada', 'cplan_pro', 'active');
+        insert into public.notes (name, user_id) values ('a', 'user_ada'), ('b', 'user_eve')
+    """)
+    for person, fea, found in (("user_ada", "", 1), ("user_eve", "u:docs", 0)):
+        with acting_as(admin, "authenticated", {"sub": person, "v": 2, "fea": fea}):
+            assert admin.execute("select from public.notes").rowcount == found
+    assert "add --plan or --feature" in command.run(*call, "--from-mirror", status=2).stderr
 
 
 def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Connection) -> None:

@@ -169,6 +169,7 @@ def test_no_role_of_the_api_can_call_a_function_of_the_schema(role: str, superus
         role,
     )
     # Policies call these on behalf of the role. Without USAGE on the schema, no statement of the role can name them.
+    of_mirror = "clerk_sync.requesting_user_subscribes_to"
     assert sorted(executable) == [
         ("clerk_sync.requesting_claims()",),
         ("clerk_sync.requesting_entitlements(text,jsonb,text,text)",),
@@ -180,6 +181,7 @@ def test_no_role_of_the_api_can_call_a_function_of_the_schema(role: str, superus
         ("clerk_sync.requesting_user_has_plan(text)",),
         ("clerk_sync.requesting_user_holds(text,text[])",),
         ("clerk_sync.requesting_user_id(jsonb)",),
+        *([(f"{of_mirror}_feature(text)",), (f"{of_mirror}_plan(text)",)] if role == "authenticated" else []),
     ]
     with pytest.raises(InsufficientPrivilege), acting_as(superuser, role, {"sub": "user_1"}):
         superuser.execute("select clerk_sync.requesting_user_id()")

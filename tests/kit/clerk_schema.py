@@ -29,6 +29,8 @@ FAMILIES: Final[Mapping[str, str]] = {
     "paymentAttempt": "PaymentAttemptEventPayload",
 }
 """The objects of events, by the first word of an event's type."""
+LISTED: Final[Mapping[str, str]] = {"plan": "CommercePlan"}
+"""The objects that Clerk lists and sends no event about, by kind."""
 _TYPES: Final[Mapping[str, type]] = {
     "string": str,
     "boolean": bool,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase.model.facts import Facts
-from clerk_supabase.model.found_kinds import FACTS, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, REPAIR_PREFIX, SYNCED_TYPES
 from clerk_supabase_cli.event_types import (
     CLERKS_TYPES,
     NAMED_ELSEWHERE,
@@ -27,7 +27,7 @@ from clerk_supabase_cli.event_types import (
     what_heals,
 )
 from clerk_supabase_cli.project import find_root
-from tests.kit.clerk_schema import FAMILIES, SCHEMA
+from tests.kit.clerk_schema import FAMILIES, LISTED, SCHEMA
 from tests.kit.kinds import OUR_TYPES, OURS
 from tests.kit.tried_columns import LIST, FieldPath, Json, Place, columns_of, spelled
 
@@ -109,10 +109,14 @@ def _value(name: str, type_name: str) -> Json:
 
 @cache
 def fields_of(family: str) -> tuple[Field, ...]:
-    """The fields of the objects of an event family, each with its columns or its reason."""
-    name = FAMILIES[family]
-    types = [f"{family}.{verb}" for verb in VERBS[family] if verb != "deleted"]
-    trials = [(each, data) for each in types if each in OUR_TYPES for data in (made(name), *samples(each))]
+    """The fields of the objects of an event family, or of a kind that Clerk only lists, each with its columns or its
+    reason."""
+    name = FAMILIES[family] if family in FAMILIES else LISTED[family]
+    if family in LISTED:
+        trials = [(f"{REPAIR_PREFIX}{family}.updated", made(name))]
+    else:
+        types = [f"{family}.{verb}" for verb in VERBS[family] if verb != "deleted"]
+        trials = [(each, data) for each in types if each in OUR_TYPES for data in (made(name), *samples(each))]
     found = columns_of(trials, [path for path, _ in leaves(name)])
     return tuple(
         dict.fromkeys(
@@ -169,7 +173,7 @@ def undecided_types() -> list[str]:
 
 def undecided_fields() -> list[str]:
     """The fields of the events' objects with neither a column nor a reason."""
-    fields = [(family, each) for family in _MIRRORED for each in fields_of(family)]
+    fields = [(family, each) for family in (*_MIRRORED, *LISTED) for each in fields_of(family)]
     return [f"{family}: {each.name}" for family, each in fields if not each.places and not each.reason]
 
 
@@ -205,7 +209,7 @@ def document() -> str:
     """The page docs/what-is-mirrored.md."""
     said: Mapping[str, str] = _DATA["page"]
     parts = [said["head"], _types(), said["comparisons"] + _comparisons(), said["envelope"], said["fields"]]
-    return "\n".join([*parts, *map(_section, _MIRRORED)])
+    return "\n".join([*parts, *map(_section, _MIRRORED), said["listed"], *map(_section, LISTED)])
 
 
 def _types() -> str:
@@ -237,11 +241,12 @@ def _comparison(facts: Facts) -> tuple[str, str, str]:
     if not is_compared(facts.kind):
         return "- Clerk has no list", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"
-    return "every column of all", quick if facts.list_path else "changed, new and missing ones", "both runs"
+    heals = "both runs" if facts.verbs else "Clerk sends no events: both runs"
+    return "every column of all", quick if facts.list_path else "changed, new and missing ones", heals
 
 
 def _section(family: str) -> str:
-    """The fields of the objects of a family: first the fields with columns, then the others by their reasons."""
+    """The fields of the objects of a family or kind: those with columns, then the others by their reasons."""
     fields = fields_of(family)
     lines = [f"| `{each.name}` | {', '.join(_columns(each.places))} |" for each in fields if each.places]
     others: defaultdict[str, list[Field]] = defaultdict(list)

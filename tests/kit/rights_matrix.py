@@ -105,6 +105,7 @@ def fill(owner: Connection) -> None:
     for name, deleted_at in {"here": None, "gone": "2026-01-01"}.items():
         _insert(owner, "clerk.permissions", clerk_permission_id=f"perm_{name}", deleted_at=deleted_at)
         _insert(owner, "clerk.roles", clerk_role_id=f"role_{name}", deleted_at=deleted_at)
+        _insert(owner, "clerk.plans", clerk_plan_id=f"cplan_{name}", is_publicly_visible=True, deleted_at=deleted_at)
         _insert(owner, "clerk.waitlist_entries", clerk_waitlist_entry_id=f"wle_{name}", deleted_at=deleted_at)
     for person, flags in _PEOPLE.items():
         of_person = {"clerk_user_id": f"user_{person}", "deleted_at": flags.get("deleted_at")}

@@ -75,13 +75,13 @@ def test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next(instance
 
 
 def test_the_tokens_of_a_payer_name_the_plan_and_the_features_that_were_given_last(instance: Instance) -> None:
-    assert typed(f"entitle {LABS} --plan old").output == f"entitle: {LABS}\n  in the next tokens: plan old\n"
+    assert typed(f"entitle {LABS} --plan old").output == f"entitle: {LABS}\n  in the next tokens: plan org:old\n"
     replaced = typed(f"entitle {LABS} --plan team --feature reports --feature export").output
-    assert replaced.endswith("  in the next tokens: plan team, feature reports, feature export\n")
+    assert replaced.endswith("  in the next tokens: plan org:team, feature org:reports, feature org:export\n")
     given = instance.entitlements
     assert (given.plans_of(LABS), given.features_of(LABS)) == (["o:team"], ["o:reports", "o:export"])
     assert (given.plans_of(ADA), given.features_of(ADA)) == ([], [])
-    with pytest.raises(NotPlayed, match="slug"):
+    with pytest.raises(NotPlayed, match="names no scope, as the payer is the scope: team"):
         typed(f"entitle {LABS} --plan org:team")
 
 

@@ -321,6 +321,7 @@ def test_a_first_population_is_the_same_at_each_start() -> None:
         "organization": 2,
         "membership": 6,
         "invitation": 1,
+        "plan": 4,
     }
     assert found == population()
 

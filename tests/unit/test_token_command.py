@@ -275,18 +275,21 @@ def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        (),
-        ("--user", ADA, "--permission", "org:docs:read"),
-        ("--user", ADA, "--org", "org_2Acme", "--permission", "docs:read"),
-        ("--user", ADA, "--org", "org_2Acme", "--permission", "org:sys_memberships:read"),
-        ("--user", ADA, "--version", "3"),
-        ("--user", ADA, "--plan", "pro"),
-        ("--user", ADA, "--plan", "org:team"),
-        ("--user", ADA, "--feature", "user:export", "--version", "1"),
+        ((), ""),
+        (("--user", ADA, "--permission", "org:docs:read"), "name it with --org"),
+        (("--user", ADA, "--org", "org_2Acme", "--permission", "docs:read"), "org:FEATURE:NAME"),
+        (("--user", ADA, "--org", "org_2Acme", "--permission", "org:sys_memberships:read"), ""),
+        (("--user", ADA, "--version", "3"), ""),
+        (("--user", ADA, "--plan", "pro"), "spelled user:pro or org:pro (short u:pro, o:pro), not 'pro'"),
+        (("--user", ADA, "--feature", "x:reports"), "spelled user:reports or org:reports"),
+        (("--user", ADA, "--plan", ""), "spelled user:<slug> or org:<slug>"),
+        (("--user", ADA, "--plan", "org:team"), "name it with --org, or spell user: for a user"),
+        (("--user", ADA, "--feature", "user:export", "--version", "1"), ""),
     ],
 )
 @pytest.mark.usefixtures("checkout")
-def test_a_token_that_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
-    assert run("mint", *arguments).exit_code == 2
+def test_a_token_that_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...], said: str) -> None:
+    failed = run("mint", *arguments)
+    assert (failed.exit_code, said in " ".join(failed.stderr.split())) == (2, True)

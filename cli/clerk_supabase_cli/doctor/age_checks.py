@@ -8,7 +8,7 @@ from typing import Final
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
-from clerk_supabase_cli.event_types import is_compared, plural, what_heals
+from clerk_supabase_cli.event_types import how_it_comes, is_compared, plural, what_heals
 from clerk_supabase_cli.operate.status import read_compared
 from clerk_supabase_cli.printing import how_long
 
@@ -37,12 +37,14 @@ def compared(patient: Patient) -> Iterator[Finding]:
         elif each.is_switched_off:
             yield ok(f"{name} are switched off in Clerk, and not compared")
         elif each.age_seconds is None:
-            yield warn(f"{name} were never compared as a whole", _ADVICE)
+            yield warn(f"{name} were never compared as a whole{how_it_comes(kind)}", _ADVICE)
         elif each.age_seconds > oldest:
             ago = how_long(each.age_seconds)
-            yield warn(f"all {name} were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
+            yield warn(
+                f"all {name} were last compared {ago} ago, longer than {how_long(oldest)}{how_it_comes(kind)}", _ADVICE
+            )
         else:
-            yield ok(f"all {name} were compared within {how_long(max(0.0, each.age_seconds))}")
+            yield ok(f"all {name} were compared within {how_long(max(0.0, each.age_seconds))}{how_it_comes(kind)}")
 
 
 def _sweep_minutes(patient: Patient) -> float:

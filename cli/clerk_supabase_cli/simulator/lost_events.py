@@ -54,7 +54,7 @@ _KEY: Final = "sk_live_simulated"
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
     kind: (facts.relation(DEFAULT), facts.key)
     for kind, facts in FACTS.items()
-    if facts.is_read_by_id or facts.carrier or facts.paths_of_parents or kind == "waitlist_entry"
+    if facts.is_read_by_id or facts.list_path or facts.paths_of_parents
 }
 _EMPTY: Final = f"""
 truncate {", ".join(facts.relation(DEFAULT) for facts in FACTS.values())},

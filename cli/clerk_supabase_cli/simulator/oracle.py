@@ -176,6 +176,7 @@ def to_be_seen(world: World, user_id: str) -> set[Place]:
     billed = {key: parent_of(each) for key, each in world.billing.items.items()}
     payers = {user_id, *(each["organization"]["id"] for each in own if _permissions(each) & _BILLING)}
     found |= {("subscription_item", key) for key, parent_id in billed.items() if parent_id in payers}
+    found |= {("plan", key) for key, each in world.others["plan"].items() if each["publicly_visible"]}
     return found | {(kind, key) for kind in ("permission", "role") for key in world.others[kind]}
 
 

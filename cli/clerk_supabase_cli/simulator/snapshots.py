@@ -9,7 +9,7 @@ from typing import Final, Self, cast
 
 import msgspec
 
-from clerk_supabase.model.changes import Upsert, changes_of
+from clerk_supabase.model.changes import Upsert, changes_of, changes_of_object
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.facts import Kind
@@ -119,6 +119,8 @@ def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[
 
 def content_of(kind: Kind, found: Json) -> Columns:
     """The columns expected in the row of an object of Clerk's."""
+    if not FACTS[kind].verbs:
+        return cast("Upsert", changes_of_object(kind, msgspec.json.encode(found), 1, 1).main).content
     body = msgspec.json.encode(samples.event(FACTS[kind].whole, found, timestamp=int(found["updated_at"])))
     return cast("Upsert", changes_of(parse_event(body), int(found["updated_at"])).main).content
 

@@ -262,7 +262,7 @@ class Answers:
         return billing.items(self.world.billing, request, alter)
 
     def plans(self, request: Request, alter: Alter) -> bytes:
-        return billing.plans(request, alter)
+        return billing.plans(self.world.others["plan"].values(), request, alter)
 
     def subscription_of_user(self, _: Request, alter: Alter, user_id: str) -> bytes:
         if user_id not in self.world.users:
@@ -356,6 +356,8 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
         for method, path, handler, parameters in cast(
             "Sequence[Route]",
             (
+                # Each of the others replaces a route of the same path.
+                *_routes_of_others(),
                 ("GET", "/users/count", Answers.users_count, user_list.COUNT_PARAMETERS),
                 ("GET", "/users", Answers.users, user_list.LIST_PARAMETERS),
                 ("POST", "/users", Answers.create_user, _NONE),
@@ -394,7 +396,6 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                 ("GET", "/organizations/{id}/billing/subscription", Answers.subscription_of_organization, _NONE),
                 ("GET", "/instance", Answers.instance, _NONE),
                 ("GET", "/jwks", Answers.keys, _NONE),
-                *_routes_of_others(),
             ),
         )
     }

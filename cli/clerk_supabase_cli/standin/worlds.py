@@ -15,6 +15,7 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.access import life
 from clerk_supabase_cli.standin.billing.life import KINDS as BILLING_KINDS
 from clerk_supabase_cli.standin.billing.life import Billing, Payer
+from clerk_supabase_cli.standin.billing.objects import PLANS, feature, plan_of_api
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
 
@@ -70,6 +71,7 @@ class World:
             self.delete_organization: 1,
             **life.happenings(self),
             self.bill: 4,
+            self.change_plan: 1,
         }
         for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
             happening()
@@ -309,8 +311,22 @@ class World:
 
     # Billing
 
+    def sell_plans(self) -> None:
+        """Makes the plans of the instance. Clerk sends no event about a plan."""
+        self.others["plan"] |= {plan.id: plan_of_api(plan) for plan in PLANS.values()}
+
+    def change_plan(self) -> None:
+        """Adds a feature to a plan, or removes a feature."""
+        if (plan_id := self._any(self.others["plan"])) is not None:
+            plan = self.others["plan"][plan_id]
+            kept = [each for each in plan["features"] if self.chance.random() < 0.5]
+            self._tick()
+            self.others["plan"][plan_id] = plan | {"features": kept or [feature("search")]}
+
     def bill(self) -> None:
-        """Changes the subscription of a random user or organization."""
+        """Changes the subscription of a random user or organization. Before the first change, there are no plans."""
+        if not self.others["plan"]:
+            self.sell_plans()
         user_id = self._any(self.users) or ""
         org_id = (self._any(self.organizations) or "") if self.chance.random() < 0.5 else ""
         if user_id or org_id:

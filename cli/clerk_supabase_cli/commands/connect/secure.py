@@ -15,7 +15,13 @@ import psycopg
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.locking import in_turns
-from clerk_supabase_cli.options import database_url_option, json_option, lock_timeout_option
+from clerk_supabase_cli.options import (
+    check_entitlement,
+    database_url_option,
+    entitlement_options,
+    json_option,
+    lock_timeout_option,
+)
 from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 Owner = Literal["user", "organization", "user-or-organization"]
@@ -26,7 +32,7 @@ select clerk_sync.secure(
     %(table)s::regclass, %(owner)s,
     write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, replace_policies => %(replace_policies)s,
     owner_column => %(column)s, organization_column => %(organization_column)s, through => %(through)s,
-    plan => %(plan)s, feature => %(feature)s
+    plan => %(plan)s, feature => %(feature)s, from_mirror => %(from_mirror)s
 )
 """
 _CHANGE: Final = r"""
@@ -38,7 +44,7 @@ select
         order by 1
     ),
     clerk_sync.present_entitlements(%(table)s::regclass),
-    clerk_sync.entitlements_asked(%(plan)s, %(feature)s)
+    clerk_sync.entitlements_asked(%(plan)s, %(feature)s, %(from_mirror)s)
 from clerk_sync.ownership_change(
     %(table)s::regclass, %(owner)s, %(column)s, %(organization_column)s, %(through)s
 ) as c
@@ -149,8 +155,7 @@ class Secured:
     help="Role that may delete; by default the roles that may write.",
 )
 @click.option("--read-only", is_flag=True, help="No member may write, only your servers.")
-@click.option("--plan", metavar="SCOPE:SLUG", help="Plan that the token must name, too: user:pro or org:team.")
-@click.option("--feature", metavar="SCOPE:SLUG", help="Feature that the token must name, too: org:reports.")
+@entitlement_options
 @click.option("--replace-policies", is_flag=True, help="Drop existing policies that would allow more.")
 @click.option(
     "--profiles",
@@ -174,6 +179,7 @@ def secure_command(
     read_only: bool,
     plan: str | None,
     feature: str | None,
+    from_mirror: bool,
     replace_policies: bool,
     profiles: Audience | None,
     yes: bool,
@@ -203,6 +209,7 @@ def secure_command(
         return
     if table is None or owner is None:
         raise click.UsageError("give the TABLE and its owner: user, organization or user-or-organization")
+    check_entitlement(plan, feature, from_mirror=from_mirror)
     _check_roles(owner, read_only=read_only, has_roles=bool(write_roles or delete_roles))
     with open_database(database_url) as connection:
         options: dict[str, object] = {
@@ -216,6 +223,7 @@ def secure_command(
             "replace_policies": replace_policies,
             "plan": plan,
             "feature": feature,
+            "from_mirror": from_mirror,
         }
         if through is not None:
             _check_through(connection, through)

@@ -13,7 +13,13 @@ import psycopg
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.locking import in_turns
-from clerk_supabase_cli.options import database_url_option, json_option, lock_timeout_option
+from clerk_supabase_cli.options import (
+    check_entitlement,
+    database_url_option,
+    entitlement_options,
+    json_option,
+    lock_timeout_option,
+)
 from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 Owner = Literal["user", "organization", "user-or-organization"]
@@ -22,7 +28,9 @@ Reader = Literal["owner", "signed-in", "everybody"]
 _LOOK: Final = """
 select
     clerk_sync.present_bucket(%(bucket)s),
-    clerk_sync.words_of_bucket(%(owner)s, %(read_by)s),
+    clerk_sync.words_of_bucket(
+        %(owner)s, %(read_by)s, clerk_sync.entitlements_asked(%(plan)s, %(feature)s, %(from_mirror)s)
+    ),
     clerk_sync.files_of_nobody(%(bucket)s, %(owner)s),
     clerk_sync.statements_against_wider_policies(%(bucket)s)
 where to_regclass('storage.objects') is not null
@@ -30,10 +38,12 @@ where to_regclass('storage.objects') is not null
 _SECURE: Final = """
 select clerk_sync.secure_bucket(
     %(bucket)s, %(owner)s, write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, read_by => %(read_by)s,
-    replace_policies => %(replace_policies)s
+    replace_policies => %(replace_policies)s,
+    plan => %(plan)s, feature => %(feature)s, from_mirror => %(from_mirror)s
 )
 """
 _UNSECURE: Final = "select clerk_sync.unsecure_bucket(%(bucket)s)"
+_ONLY_THE_BUCKET: Final = "--remove drops all policies of the bucket: give the BUCKET only"
 _OPENINGS: Final = "select verdict, found, todo from clerk_sync.bucket_openings(%(bucket)s) where verdict <> 'note'"
 
 
@@ -69,6 +79,7 @@ class Look:
 )
 @click.option("--delete-role", "delete_roles", multiple=True, metavar="org:ROLE", help="Role that may delete.")
 @click.option("--read-only", is_flag=True, help="No member may write, only your servers.")
+@entitlement_options
 @click.option("--replace-policies", is_flag=True, help="Drop or alter policies of your app that would allow more.")
 @click.option("--remove", is_flag=True, help="Drop the policies that this command made.")
 @click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
@@ -84,6 +95,9 @@ def secure_bucket_command(
     write_roles: tuple[str, ...],
     delete_roles: tuple[str, ...],
     read_only: bool,
+    plan: str | None,
+    feature: str | None,
+    from_mirror: bool,
     replace_policies: bool,
     remove: bool,
     yes: bool,
@@ -104,7 +118,11 @@ def secure_bucket_command(
     Examples:
       clerk-supabase secure-bucket avatars user --dry-run
       clerk-supabase secure-bucket documents organization --write-role org:admin
+      clerk-supabase secure-bucket exports user --plan user:pro
     """
+    check_entitlement(plan, feature, from_mirror=from_mirror)
+    if remove and (plan or feature):
+        raise click.UsageError(_ONLY_THE_BUCKET)
     _check_options(owner, remove=remove, read_only=read_only, has_roles=bool(write_roles or delete_roles))
     options: dict[str, object] = {
         "bucket": bucket,
@@ -113,6 +131,9 @@ def secure_bucket_command(
         "write_roles": [] if read_only else list(write_roles) or None,
         "delete_roles": list(delete_roles) or None,
         "replace_policies": replace_policies,
+        "plan": plan,
+        "feature": feature,
+        "from_mirror": from_mirror,
     }
     with open_database(database_url) as connection:
         look = _look(connection, options)
@@ -148,7 +169,7 @@ def secure_bucket_command(
 def _check_options(owner: Owner | None, *, remove: bool, read_only: bool, has_roles: bool) -> None:
     """Raises UsageError for contradicting options."""
     if remove and (owner or read_only or has_roles):
-        raise click.UsageError("--remove drops all policies of the bucket: give the BUCKET only")
+        raise click.UsageError(_ONLY_THE_BUCKET)
     if not remove and owner is None:
         raise click.UsageError("give the BUCKET and its owner: user, organization or user-or-organization")
     if read_only and has_roles:

@@ -258,8 +258,9 @@ def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], *, as_j
         print_json(done)
         return
     say(_change(done))
-    now = ", ".join([f"plan {plan}" if plan else "no plan", *(f"feature {each}" for each in features)])
-    say(printable(f"  in the next tokens: {now}"))
+    scope = "org" if payer_id.startswith("org_") else "user"
+    now = [f"plan {scope}:{plan}" if plan else "no plan", *(f"feature {scope}:{each}" for each in features)]
+    say(printable(f"  in the next tokens: {', '.join(now)}"))
 
 
 # Memberships

@@ -14,6 +14,7 @@ import click
 from clerk_supabase.errors import TokenRejected
 from clerk_supabase.settings import SettingsError, issuers_in
 from clerk_supabase.tokens.claims import Claims, Organization, legacy_claims, session_claims
+from clerk_supabase.tokens.entitlements import how_to_spell
 from clerk_supabase.tokens.jwks import FixedKeys, KeySet, KeySource
 from clerk_supabase.tokens.publishable_key import frontend_api, jwks_url_of
 from clerk_supabase.tokens.verifiers import (
@@ -195,7 +196,7 @@ def mint_command(
     if version != "2" and (plans or features):
         raise click.UsageError("only tokens of version 2 name plans and features")
     if organization_id is None and any(each.startswith("o:") for given in entitled.values() for each in given):
-        raise click.UsageError("plans and features of an organization need one: name it with --org")
+        raise click.UsageError("org: and o: need an active organization: name it with --org, or spell user: for a user")
     organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
     if event and version == "legacy":
         raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")
@@ -215,10 +216,13 @@ def mint_command(
 
 def _elements(given: tuple[str, ...]) -> list[str]:
     """Plans or features as a claim spells them: `o:team`. Raises UsageError."""
-    found = [_ENTITLEMENT.fullmatch(each) for each in given]
-    if not all(found):
-        raise click.UsageError("a plan or feature is spelled user:SLUG or org:SLUG")
-    return [f"{each[1][0]}:{each[2]}" for each in found if each]
+    elements = []
+    for each in given:
+        found = _ENTITLEMENT.fullmatch(each)
+        if found is None:
+            raise click.UsageError(how_to_spell(each))
+        elements.append(f"{found[1][0]}:{found[2]}")
+    return elements
 
 
 def _issuers_with_keys(

@@ -15,7 +15,8 @@ def at_clerk(webhook_url: str = "") -> Iterator[str]:
     A kind that reconcile cannot compare is named with what repairs it, because its lost events cost a person work.
     """
     yield f"In Clerk's dashboard, Webhooks > Add endpoint: {webhook_url or 'the output WebhookUrl of the stack'}"
-    yield f"  with all events of {', '.join(facts.event for facts in FACTS.values() if not facts.parameter)}"
+    families = [facts.event for facts in FACTS.values() if facts.verbs and not facts.parameter]
+    yield f"  with all events of {', '.join(families)}"
     for facts in FACTS.values():
         if facts.parameter:
             yield f"  and, in a stack with {facts.parameter}, of {facts.event}"

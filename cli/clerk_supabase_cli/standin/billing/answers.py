@@ -41,11 +41,11 @@ def items(billing: Billing, request: Request, alter: Alter) -> bytes:
     return _page([objects.told_item(each) for each in _newest_first(found)], request, alter)
 
 
-def plans(request: Request, alter: Alter) -> bytes:
-    """The plans of the instance, with their features."""
+def plans(found: Iterable[Json], request: Request, alter: Alter) -> bytes:
+    """The plans of the instance, with their features, the newest first."""
     payer_type = _choice(request, "payer_type", ("", *_PAYERS))
-    found = [plan for plan in objects.PLANS.values() if payer_type in ("", plan.payer_type)]
-    return _page([objects.plan_of_api(plan) for plan in reversed(found)], request, alter)
+    asked = [plan for plan in found if payer_type in ("", plan["for_payer_type"])]
+    return _page(asked[::-1], request, alter)
 
 
 def subscription(billing: Billing, parent_id: str, alter: Alter) -> bytes:

@@ -254,19 +254,21 @@ def plan_of_api(plan: Plan) -> Json:
         "for_payer_type": plan.payer_type,
         "slug": plan.slug,
         "avatar_url": None,
-        "features": [
-            {
-                "object": "feature",
-                "id": f"cfeat_2Local{slug.title()}",
-                "name": slug.title(),
-                "description": None,
-                "slug": slug,
-                "avatar_url": None,
-            }
-            for slug in plan.features
-        ],
+        "features": [feature(slug) for slug in plan.features],
         "free_trial_enabled": False,
         "free_trial_days": None,
+    }
+
+
+def feature(slug: str) -> Json:
+    """A Clerk Feature."""
+    return {
+        "object": "feature",
+        "id": f"cfeat_2Local{slug.title()}",
+        "name": slug.title(),
+        "description": None,
+        "slug": slug,
+        "avatar_url": None,
     }
 
 

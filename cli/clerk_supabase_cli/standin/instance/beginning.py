@@ -22,13 +22,17 @@ WORKS: Final = dev_id("org", "Works")
 
 
 def begin(instance: Instance) -> None:
-    """Signs up six users, one of them banned, and makes two organizations with members, roles and an invitation."""
+    """Signs up six users, one of them banned, and makes two organizations with members, roles and an invitation.
+
+    Clerk's Billing has its plans.
+    """
     numbers = count(1)
     with instance.lock:
         former, instance.world.ids = instance.world.ids, lambda prefix: dev_id(prefix, str(next(numbers)))
         try:
             _sign_up(instance)
             _found(instance)
+            instance.world.sell_plans()
         finally:
             instance.world.ids = former
 

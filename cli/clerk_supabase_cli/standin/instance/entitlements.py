@@ -21,6 +21,8 @@ class Entitlements:
     def give(self, payer_id: str, plan: str, features: list[str]) -> None:
         """Sets the plan and the features of a payer; an empty text is no plan. Raises Rejection for a bad slug."""
         for name, slug in [("plan", plan), *(("features", each) for each in features)]:
+            if ":" in slug:
+                raise unprocessable(name, f"names no scope, as the payer is the scope: {slug.rpartition(':')[2]}")
             if slug and not _SLUG.fullmatch(slug):
                 raise unprocessable(name, "must be a slug: lower-case letters, digits, - and _")
         self._plans[payer_id] = plan

@@ -1,4 +1,4 @@
-"""Clerk's Billing: subscriptions, their items, and payment attempts, with the rows of their tables.
+"""Clerk's Billing: plans, subscriptions, their items, and payment attempts, with the rows of their tables.
 
 Clerk calls Billing a beta. So a field of an unexpected type counts as missing, and no status is unknown. A column stays
 as it is when an object does not name its field: webhooks and Clerk's Backend API send an object in different forms.
@@ -81,7 +81,7 @@ class Money(Lenient):
 MoneyOrNone = Annotated[Money | None, BeforeValidator(_object)]
 
 
-class Plan(Lenient):
+class _PlanOfItem(Lenient):
     """The plan of an item: with one price in a webhook, with a price for each period in the Backend API."""
 
     id: OptionalId = None
@@ -143,7 +143,7 @@ class SubscriptionItem(_OfPayer):
     subscription_id: OptionalId = None
     status: str
     plan_id: OptionalId = None
-    plan: Annotated[Plan | None, BeforeValidator(_object)] = None
+    plan: Annotated[_PlanOfItem | None, BeforeValidator(_object)] = None
     interval: Name = None
     plan_period: Name = None
     is_free_trial: _Flag = False
@@ -172,7 +172,7 @@ class SubscriptionItem(_OfPayer):
     def _of_plan(self, period: str | None) -> Columns:
         if "plan" not in self.model_fields_set:
             return _known({"plan_id": self.plan_id})
-        plan = self.plan or Plan()
+        plan = self.plan or _PlanOfItem()
         price = plan.price(period)
         return {
             "plan_id": self.plan_id or plan.id,
@@ -236,6 +236,56 @@ class Subscription(_OfPayer):
         return tuple(
             each.model_copy(update=of_parent) for each in (*self.items, *self.subscription_items) if each.updated_at > 0
         )
+
+
+class _Feature(Lenient):
+    slug: Name = None
+
+
+class Plan(ClerkObject):
+    """Clerk's plan, which no event names. Clerk tells no times of a plan: the later of two answers is newer.
+
+    An answer without features is one about a plan without features: no feature outlives its removal.
+    """
+
+    kind: ClassVar[Kind] = "plan"
+
+    # Above 0, the version of objects that only other objects name.
+    updated_at: Annotated[int, BeforeValidator(lambda value: _moment(value) or 1)] = 1
+    created_at: Moment = None
+    slug: Name = None
+    name: Name = None
+    description: Name = None
+    for_payer_type: Name = None
+    is_default: _Flag = False
+    is_recurring: _Flag = False
+    publicly_visible: _Flag = False
+    fee: MoneyOrNone = None
+    annual_fee: MoneyOrNone = None
+    free_trial_enabled: _Flag = False
+    free_trial_days: Whole = None
+    features: Annotated[list[_Feature], BeforeValidator(_objects)] = []
+
+    def columns(self) -> Columns:
+        """The row of the table plans. The features stand in the order of their slugs: Clerk's order means nothing."""
+        monthly, annual = self.fee or Money(), self.annual_fee or Money()
+        return {
+            "clerk_plan_id": self.id,
+            "slug": self.slug,
+            "name": self.name,
+            "description": self.description,
+            "for_payer_type": self.for_payer_type,
+            "is_default": self.is_default,
+            "is_recurring": self.is_recurring,
+            "is_publicly_visible": self.publicly_visible,
+            "amount": monthly.amount,
+            "annual_amount": annual.amount,
+            "currency": monthly.currency or annual.currency,
+            "has_free_trial": self.free_trial_enabled,
+            "free_trial_days": self.free_trial_days,
+            "features": sorted({each.slug for each in self.features if each.slug}),
+            "created_at": timestamp(self.created_at),
+        }
 
 
 class _ItemOfPayment(Lenient):

@@ -60,7 +60,7 @@ _OF_ORGANIZATIONS: Final = tuple(
     if kind == "organization" or ("organization" in FACTS[kind].parents.values() and not FACTS[kind].carrier)
 )
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
-_BILLING_SWITCHED_OFF = "Billing is switched off in Clerk: subscriptions and their items were not compared"
+_BILLING_SWITCHED_OFF = "Billing is switched off in Clerk: plans, subscriptions and their items were not compared"
 
 
 class Reconcile:
@@ -240,7 +240,7 @@ class Reconcile:
                 logger.warning("domains are not compared", reason=str(error))
                 switched_off[kind] = _DOMAINS_SWITCHED_OFF
             except BillingUnavailable as error:
-                logger.warning("subscriptions are not compared", reason=str(error))
+                logger.warning("plans or subscriptions are not compared", reason=str(error))
                 switched_off[kind] = _BILLING_SWITCHED_OFF
             except ClerkKeyRejected:
                 raise

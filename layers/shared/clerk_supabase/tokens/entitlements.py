@@ -18,6 +18,12 @@ _QUESTION: Final = re.compile(r"(u|user|o|org|organization):([^:]+)")
 _SCOPES: Final[Mapping[str, Collection[str]]] = MappingProxyType({"u": USER_SCOPES, "o": ORGANIZATION_SCOPES})
 
 
+def how_to_spell(question: str) -> str:
+    """Words for a question, or an element of a claim, that names no scope: the spellings with its slug."""
+    slug = question.rpartition(":")[2].strip() or "<slug>"
+    return f"a plan or feature is spelled user:{slug} or org:{slug} (short u:{slug}, o:{slug}), not {question!r}"
+
+
 def holds(elements: Collection[str], question: str, *, in_organization: bool) -> bool:
     """Tells whether a plan or feature is among the elements of its claim, which are spelled `u:pro`.
 
@@ -25,7 +31,7 @@ def holds(elements: Collection[str], question: str, *, in_organization: bool) ->
     """
     asked = _QUESTION.fullmatch(question)
     if asked is None:
-        raise ValueError(f"a plan or feature is spelled user:<slug> or org:<slug>, not {question!r}")
+        raise ValueError(how_to_spell(question))
     scope, slug = asked[1][0], asked[2]
     is_asked_of_user = scope == "u"
     return (is_asked_of_user or in_organization) and any(f"{each}:{slug}" in elements for each in _SCOPES[scope])
