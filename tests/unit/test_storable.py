@@ -90,19 +90,16 @@ def test_a_webhook_and_a_read_leave_the_same_of_any_object(kind: Kind, data: st.
         read = by_the_api(kind, sent)
     except UnusableEvent as error:
         reason = str(error)
-    else:
-        reason = None
-    if reason is None:
-        assert by_webhook(event_type, sent, **envelope) == read
-    elif kind in LATER:
-        assert reason == NO_VERSION
+        if kind not in LATER:
+            with pytest.raises(UnusableEvent, match=reason.split(":")[0]):
+                by_webhook(event_type, sent, **envelope)
+            return
+        # An answer of Clerk without a version is no state of a moment; an event has the moment of the event.
         read = by_webhook(event_type, sent, **envelope)
         assert isinstance(read.main, Upsert)
-        assert read.main.version == (AT, AT)
+        assert (reason, read.main.version) == (NO_VERSION, (AT, AT))
     else:
-        with pytest.raises(UnusableEvent, match=reason.split(":")[0]):
-            by_webhook(event_type, sent, **envelope)
-        return
+        assert by_webhook(event_type, sent, **envelope) == read
     for change in (read.main, *read.companions):
         text = as_json(element_of(change))
         # Strict JSON without NUL, so Postgres takes it.

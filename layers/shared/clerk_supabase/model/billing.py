@@ -60,7 +60,7 @@ class Money(Lenient):
     currency: Name = None
 
 
-MoneyOrNone = Annotated[Money | None, Loss.value]
+MoneyOrNone = Annotated[Money | None, Loss.odd]
 
 
 class Plan(Lenient):
@@ -92,7 +92,7 @@ class _OfPayer(TolerantObject):
 
     status: Name = None
     payer_id: OptionalId = None
-    payer: Annotated[Payer | None, Loss.value] = None
+    payer: Annotated[Payer | None, Loss.odd] = None
 
     def of_payer(self) -> Columns:
         """The columns of the payer, as far as they are known."""
@@ -124,7 +124,7 @@ class SubscriptionItem(_OfPayer):
 
     subscription_id: OptionalId = None
     plan_id: OptionalId = None
-    plan: Annotated[Plan | None, Loss.value] = None
+    plan: Annotated[Plan | None, Loss.odd] = None
     interval: Name = None
     plan_period: Name = None
     is_free_trial: YesOrNo = False
@@ -167,7 +167,7 @@ class _EmbeddedItem(SubscriptionItem):
     """An item inside a subscription. Without a version or a status, the item is left to events about itself."""
 
 
-_Items = Annotated[list[_EmbeddedItem], EMPTY_LIST, Loss.value]
+_Items = Annotated[list[_EmbeddedItem], EMPTY_LIST, Loss.odd]
 
 
 class Subscription(_OfPayer):
@@ -230,9 +230,9 @@ class PaymentAttempt(_OfPayer):
     charge_type: Name = None
     # Clerk's documents call charge_type so.
     type: Name = None
-    totals: Annotated[_Totals | None, Loss.value] = None
-    failed_reason: Annotated[_Failure | None, Loss.value] = None
-    subscription_items: Annotated[list[_ItemOfPayment], EMPTY_LIST, Loss.value] = []
+    totals: Annotated[_Totals | None, Loss.odd] = None
+    failed_reason: Annotated[_Failure | None, Loss.odd] = None
+    subscription_items: Annotated[list[_ItemOfPayment], EMPTY_LIST, Loss.odd] = []
     billing_date: Moment = None
     paid_at: Moment = None
     failed_at: Moment = None

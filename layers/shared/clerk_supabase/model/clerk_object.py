@@ -41,7 +41,7 @@ class Loss(Enum):
     """The whole field, or single elements or members: a client writes the field, and an empty field grants nothing."""
     members = auto()
     """Single members only: the field is not written by clients, and its other members stay."""
-    value = auto()
+    odd = auto()
     """The value or a single element: Clerk writes the field, and an event is worth more than the value. A value of
     another type becomes null, too; a value that only a rule of the app rejects is not left out."""
 
@@ -70,12 +70,12 @@ Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
 # Fields of a TolerantObject. Clerk's Billing sends an empty text or the time 0 for a missing value.
 MISSING_TEXT = _is_null("")
-Name = Annotated[str | None, MISSING_TEXT, Loss.value]
-Key = Annotated[Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, MISSING_TEXT, Loss.value]
-OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, MISSING_TEXT, Loss.value]
-Whole = Annotated[Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)] | None, Loss.value]
-Moment = Annotated[Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND)] | None, _is_null(0), Loss.value]
-YesOrNo = Annotated[bool, Strict(), _null_is(bool), Loss.value]
+Name = Annotated[str | None, MISSING_TEXT, Loss.odd]
+Key = Annotated[Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, MISSING_TEXT, Loss.odd]
+OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, MISSING_TEXT, Loss.odd]
+Whole = Annotated[Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)] | None, Loss.odd]
+Moment = Annotated[Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND)] | None, _is_null(0), Loss.odd]
+YesOrNo = Annotated[bool, Strict(), _null_is(bool), Loss.odd]
 
 
 _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
@@ -162,7 +162,7 @@ class TolerantObject(ClerkObject):
     """An object of Clerk that becomes a row whatever its fields hold, besides its id and its parents."""
 
     created_at: Moment = None
-    updated_at: Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND), _null_is(int), Loss.value] = 0
+    updated_at: Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND), _null_is(int), Loss.odd] = 0
     """0: missing or odd."""
 
     def told_by_webhook(self, moment: int) -> TolerantObject:

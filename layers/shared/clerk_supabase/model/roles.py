@@ -27,7 +27,7 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.organizations import spell_role
 
 _RoleKey = Annotated[
-    Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, BeforeValidator(spell_role), MISSING_TEXT, Loss.value
+    Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, BeforeValidator(spell_role), MISSING_TEXT, Loss.odd
 ]
 
 
@@ -69,7 +69,7 @@ class OrganizationRole(TolerantObject):
     name: Name = None
     description: Name = None
     is_creator_eligible: YesOrNo = False
-    permissions: Annotated[list[_EmbeddedPermission], EMPTY_LIST, Loss.value] = []
+    permissions: Annotated[list[_EmbeddedPermission], EMPTY_LIST, Loss.odd] = []
 
     def columns(self) -> Columns:
         """The row of the table roles. The permissions stand in the order of their ids: Clerk's order means nothing."""

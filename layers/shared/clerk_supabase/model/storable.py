@@ -71,7 +71,7 @@ class _Part(NamedTuple):
     @property
     def becomes_null(self) -> bool:
         """Tells whether the field stays, with null as its value: an object may say something by leaving a field out."""
-        return self.loss is Loss.value and isinstance(self.place[-1], str)
+        return self.loss is Loss.odd and isinstance(self.place[-1], str)
 
 
 def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...]]:
