@@ -121,7 +121,8 @@ as $$
     select v.place, 'view', v.name
     from unnest(
         '{clerk.users,clerk.users_public,clerk.organizations,clerk.organization_memberships,'
-        'clerk.organization_invitations,clerk.organization_domains}'::text []
+        'clerk.organization_invitations,clerk.organization_domains,clerk.permissions,clerk.roles,clerk.subscriptions,'
+        'clerk.subscription_items,clerk.payment_attempts,clerk.sessions,clerk.plans}'::text []
     ) with ordinality as v (name, place)
     union all
     select 100 + f.place, 'function', f.name
@@ -150,7 +151,8 @@ as $$
     select regexp_replace(
         of_mirror,
         '\m' || clerk_sync.mirror_schema() || '\.(?=(users|users_public|organizations|requesting_[a-z_]+|profile'
-        || '|organization|organization_(memberships|invitations|domains)|inviter|creator|memberships)\M)',
+        || '|organization|organization_(memberships|invitations|domains)|inviter|creator|memberships|permissions|roles'
+        || '|subscriptions|subscription_items|payment_attempts|sessions|plans)\M)',
         replace(quote_ident(target), '\', '\\') || '.',
         'g'
     )

@@ -5,7 +5,7 @@ create table clerk.subscriptions (
     clerk_user_id text references clerk.users (clerk_id) on delete cascade,
     clerk_org_id text references clerk.organizations (clerk_org_id) on delete cascade,
     payer_id text,
-    status text not null,
+    status text,
     active_at timestamptz,
     past_due_at timestamptz,
     canceled_at timestamptz,
@@ -19,7 +19,8 @@ comment on table clerk.subscriptions is
 'One row per payer. The payer reads it: the user, or members with the permission to read or manage billing.';
 comment on column clerk.subscriptions.payer_id is 'Clerk''s id of the payer in Billing, which no other table has.';
 comment on column clerk.subscriptions.status is
-'active or past_due, nearly always: plans start and end in subscription_items. Clerk may add values.';
+'active or past_due, nearly always: plans start and end in subscription_items. Clerk may add values. Null: none that '
+'can be read.';
 comment on column clerk.subscriptions.deleted_at is 'Clerk''s clock: when the payer was deleted.';
 
 create index subscriptions_user_idx on clerk.subscriptions (clerk_user_id) where clerk_user_id is not null;

@@ -7,7 +7,7 @@ create table clerk.subscription_items (
     clerk_user_id text references clerk.users (clerk_id) on delete cascade,
     clerk_org_id text references clerk.organizations (clerk_org_id) on delete cascade,
     payer_id text,
-    status text not null,
+    status text,
     plan_id text,
     plan_slug text,
     plan_name text,
@@ -32,14 +32,16 @@ comment on column clerk.subscription_items.clerk_subscription_id is
 comment on column clerk.subscription_items.payer_id is 'Clerk''s id of the payer in Billing, which no other table has.';
 comment on column clerk.subscription_items.status is
 'active; canceled: in force until period_end; past_due; upcoming; incomplete: not paid; ended, abandoned, expired. The '
-'item of a default plan keeps its id, and is active again after it ended. Clerk may add values.';
+'item of a default plan keeps its id, and is active again after it ended. Clerk may add values. Null: none that can be '
+'read.';
 comment on column clerk.subscription_items.plan_slug is
 'A user plan and an organization plan may have the same slug. Null after the plan was removed in Clerk.';
 comment on column clerk.subscription_items.plan_period is 'month or annual.';
 comment on column clerk.subscription_items.amount is
 'Price of the plan for one period, in the smallest unit of the currency, such as cents.';
 comment on column clerk.subscription_items.seats is
-'Null with is_seat_based: any number of seats; null without: the plan has no seats.';
+'Null with is_seat_based: any number of seats; null without: the plan has no seats. 0 also for a number that cannot be '
+'read.';
 comment on column clerk.subscription_items.period_end is 'Null for a default plan, which has no end.';
 comment on column clerk.subscription_items.deleted_at is 'Clerk''s clock: when the payer was deleted.';
 
@@ -104,7 +106,7 @@ begin
         and i.deleted_at is null
         and (
             s.clerk_subscription_id is null
-            or (s.status = 'past_due') <> exists (
+            or (s.status is not distinct from 'past_due') <> exists (
                 select from clerk.subscription_items as o
                 where o.clerk_subscription_id = s.clerk_subscription_id and o.status = 'past_due'
             )

@@ -7,7 +7,7 @@ create table clerk.payment_attempts (
     payer_id text,
     payment_id text,
     statement_id text,
-    status text not null,
+    status text,
     charge_type text,
     amount bigint,
     subtotal bigint,
@@ -29,7 +29,8 @@ comment on table clerk.payment_attempts is
 'with the permission to read or manage billing. Clerk sends no event about a refund.';
 comment on column clerk.payment_attempts.payer_id is 'Clerk''s id of the payer in Billing, which no other table has.';
 comment on column clerk.payment_attempts.payment_id is 'The same for all attempts of one payment.';
-comment on column clerk.payment_attempts.status is 'pending, paid or failed. Clerk may add values.';
+comment on column clerk.payment_attempts.status is
+'pending, paid or failed. Clerk may add values. Null: none that can be read.';
 comment on column clerk.payment_attempts.charge_type is 'checkout or recurring.';
 comment on column clerk.payment_attempts.amount is
 'The grand total, in the smallest unit of the currency, such as cents; so are subtotal and tax.';

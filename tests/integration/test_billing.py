@@ -14,13 +14,14 @@ from clerk_supabase.model.changes import Reconciled, changes_of_object
 from clerk_supabase.model.events import subject_of
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.access import objects as access
 from clerk_supabase_cli.standin.billing import objects as billing
 from clerk_supabase_cli.standin.samples import Json
 from tests.kit.billing import attempt, item, subscription
 from tests.kit.databases import Connection, acting_as, empty, rows, tables
-from tests.kit.histories import CREATED_AT
+from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.stored import tables_with
-from tests.kit.webhooks import deleted, membership, organization, user
+from tests.kit.webhooks import deleted, membership, organization, told, user
 
 ITEMS = "select clerk_subscription_item_id, clerk_subscription_id, clerk_user_id, clerk_org_id, status"
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 2}
@@ -228,6 +229,26 @@ def test_a_payer_reads_their_own_rows_and_a_member_with_the_permission_those_of_
     own, of_org = {"csub_ada", "item_ada", "cpa_ada"}, {"csub_org", "item_org", "cpa_org"}
     found = {user_id: seen(admin, f"user_{user_id}") for user_id in ("ada", "bob", "carol", "dora")}
     assert found == {"ada": own, "bob": of_org, "carol": set(), "dora": of_org}
+
+
+def role(*permissions: str, at: int) -> Applied:
+    """The role of Bob and Carol, with permissions as in Clerk at a time."""
+    times = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at}
+    held = [access.permission(f"perm_{key}", key, **times) for key in permissions]
+    return told("role.updated", access.role("role_x", "org:x", held, **times), at=at)
+
+
+@pytest.mark.usefixtures("payers")
+def test_a_permission_counts_from_the_change_of_the_role_until_a_later_change_of_the_membership(
+    store: Store, admin: Connection
+) -> None:
+    of_org = {"csub_org", "item_org", "cpa_org"}
+    store.apply([role("org:reports:read", at=5)])
+    assert (seen(admin, "user_bob"), seen(admin, "user_carol")) == (set(), set())
+    store.apply([role("org:sys_billing:read", at=7)])
+    assert (seen(admin, "user_bob"), seen(admin, "user_carol")) == (of_org, of_org)
+    store.apply([membership("m_bob", at=9, user_id="user_bob", role="org:x", permissions=[])])
+    assert (seen(admin, "user_bob"), seen(admin, "user_carol")) == (set(), of_org)
 
 
 @pytest.mark.usefixtures("payers")

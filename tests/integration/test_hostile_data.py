@@ -13,16 +13,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clerk_supabase.credentials import Fixed
+from clerk_supabase.model.events import LARGEST_ODD
+from clerk_supabase.model.facts import Kind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.samples import Json
 from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.examples import samples_of
 from tests.kit.histories import CREATED_AT
+from tests.kit.hostile import LONG, VALUES, Place, free_places, put
+from tests.kit.hostile import raw as as_it_is
+from tests.kit.kinds import LATER
 from tests.kit.pipeline import MAX_BODY_BYTES, Pipeline
 
 FIELDS: dict[str, dict[str, str]] = json.loads((Path(__file__).parents[1] / "clerk_fields.json").read_text())
@@ -87,7 +94,6 @@ KINDS = [
     "OrganizationDomain",
     "DeletedObject",
 ]
-Place = tuple[str | int, ...]
 
 
 def places(object_name: str, path: Place = ()) -> Iterator[tuple[Place, str]]:
@@ -102,18 +108,6 @@ def places(object_name: str, path: Place = ()) -> Iterator[tuple[Place, str]]:
 
 PLACES = [(kind, ("data", *path), type_name) for kind in KINDS for path, type_name in places(kind)]
 PLACES += [("User", path, type_name) for path, type_name in places("Event")]
-
-
-def put(inside: Any, path: Place, sent: object) -> Any:
-    """The object with another value at a path; unchanged, if the path does not exist."""
-    if not path:
-        return sent
-    step, *rest = path
-    if isinstance(inside, dict) and (step in inside or not rest):
-        return inside | {step: put(inside.get(step), tuple(rest), sent)}
-    if isinstance(inside, list) and inside and step == 0:
-        return [put(inside[0], tuple(rest), sent), *inside[1:]]
-    return inside
 
 
 # Invalid bodies
@@ -233,6 +227,28 @@ def test_hostile_values_in_any_fields_are_applied_or_parked_alone(
     for _ in range(8):
         bodies |= sent(mutated())
     travel(pipeline, bodies, admin)
+
+
+@pytest.mark.parametrize("kind", LATER)
+def test_a_value_of_any_type_in_any_field_parks_no_event_of_a_kind_that_clients_do_not_write(
+    kind: Kind, pipeline: Pipeline, admin: Connection
+) -> None:
+    event_type, good = samples_of(kind, at=CREATED_AT)[0]
+    fields = [*free_places(good)]
+    leaves = [each for each in fields if not any(other[: len(each)] == each != other for other in fields)]
+    bodies: dict[str, str] = {}
+    for text in (json.dumps(LONG), VALUES["NUL"], "7", "true", '"text"', "[null]"):
+        # In many fields at once, of an event that is not too large to be searched for odd values.
+        step = LARGEST_ODD // 2 // len(text)
+        for start in range(0, len(leaves), step):
+            number = next(_numbers)
+            data: Json = {**good, "id": f"{kind}_{number}"}
+            for place in leaves[start : start + step]:
+                data = put(data, place, as_it_is(text))
+            event = samples.event(event_type, data, timestamp=CREATED_AT)
+            bodies[f"msg_{number}"] = msgspec.json.encode(event).decode()
+    ends = [end for batch in batches(bodies) for end in travel(pipeline, batch, admin).values()]
+    assert {*ends} == {"applied"}
 
 
 def test_any_type_of_event_with_any_object_is_applied_parked_or_ignored(pipeline: Pipeline, admin: Connection) -> None:

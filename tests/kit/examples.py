@@ -52,6 +52,13 @@ def example(kind: Kind, object_id: str, *, created_at: int, user_id: str, org_id
     return data | {"id": object_id} | fields
 
 
+def samples_of(kind: Kind, *, at: int) -> list[tuple[str, Json]]:
+    """The type and the object of every sample event of a kind, without deletes. Every time in an object is `at`."""
+    paths = sorted(path for verb in FACTS[kind].verbs for path in _SAMPLES.glob(f"{FACTS[kind].event}.{verb}*.json"))
+    events = [json.loads(_TIME.sub(str(at), path.read_text())) for path in paths if ".deleted" not in path.name]
+    return [(event["type"], event["data"]) for event in events]
+
+
 def examples_besides(*kinds: Kind, at: int, user_id: str, org_id: str) -> list[Applied]:
     """An event about an object `<kind>_ada` of each kind of this project, except of these kinds."""
     fields: Any = {"created_at": CREATED_AT, "updated_at": CREATED_AT + at, "user_id": user_id, "org_id": org_id}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -52,6 +53,33 @@ ANYTHING: Final = [
 def raw(json_text: str) -> Raw:
     """This text unchanged, for `msgspec.json.encode`."""
     return Raw(json_text.encode())
+
+
+Place = tuple[str | int, ...]
+"""The names and numbers on the way to a field."""
+_IDENTITY: Final = frozenset({("id",), ("payer",), ("payer", "user_id"), ("payer", "organization_id"), ("user_id",)})
+
+
+def free_places(inside: object, path: Place = ()) -> Iterator[Place]:
+    """Every field of an object and of the objects inside it, without the ids of the object and of its parents."""
+    if isinstance(inside, list):
+        inside = dict(enumerate(inside[:1]))
+    for name, each in inside.items() if isinstance(inside, dict) else ():
+        if (*path, name) not in _IDENTITY:
+            yield (*path, name)
+        yield from free_places(each, (*path, name))
+
+
+def put(inside: Any, path: Place, sent: object) -> Any:
+    """The object with another value at a path; unchanged, if the path does not exist."""
+    if not path:
+        return sent
+    step, *rest = path
+    if isinstance(inside, dict) and (step in inside or not rest):
+        return inside | {step: put(inside.get(step), tuple(rest), sent)}
+    if isinstance(inside, list) and inside and step == 0:
+        return [put(inside[0], tuple(rest), sent), *inside[1:]]
+    return inside
 
 
 values = st.sampled_from(list(VALUES.values()))

@@ -46,6 +46,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # The start of `make dev` in seconds since 1970, so that its installations count, too.
 STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
+# So that sessions, too, can be tried.
+_PARAMETERS: Final = {"SessionsDays": "7"}
 _ABOUT_DATABASE: Final = """
 DATABASE_URL remains as it is, because the password of your database is not
 written down: set the variable to the URL that you gave."""
@@ -165,6 +167,7 @@ def dev_command(
                 has_population=(roles is None) if population is None else population,
                 owner_url=database_url,
                 containers=containers,
+                parameters=_PARAMETERS,
                 signing_key=SigningKey.of_checkout(root),
                 progress=_say,
             )

@@ -1,66 +1,48 @@
 """Clerk's Billing: plans, subscriptions, their items, and payment attempts, with the rows of their tables.
 
-Clerk calls Billing a beta. So a field of an unexpected type counts as missing, and no status is unknown. A column stays
-as it is when an object does not name its field: webhooks and Clerk's Backend API send an object in different forms.
+Clerk calls Billing a beta. So an odd value of a field is null, and no status is unknown. A column stays as it is when
+an object does not name its field: webhooks and Clerk's Backend API send an object in different forms.
 Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from clerk_supabase.model.clerk_object import (
-    LAST_MILLISECOND,
-    LONGEST_ID,
+    EMPTY_LIST,
     ClerkObject,
     Columns,
     Lenient,
+    Loss,
+    Moment,
+    Name,
+    OptionalId,
+    TolerantObject,
+    Whole,
+    YesOrNo,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.organizations import EmbeddedOrganization
 from clerk_supabase.model.users import User
 
-_LARGEST: Final = 2**63 - 1
+_DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
+_NO_SEATS: Final = 0
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _number_of_seats(value: object) -> int | None:
+    """The number of seats; None: any number. So a quantity that cannot be read is no seat at all, and never None."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if value is None or (type(value) is int and 0 <= value < 2**63) else _NO_SEATS
 
 
-def _whole(value: object) -> int | None:
-    return value if type(value) is int and abs(value) <= _LARGEST else None
-
-
-def _moment(value: object) -> int | None:
-    return value if type(value) is int and 0 < value <= LAST_MILLISECOND else None
-
-
-def _object(value: object) -> object:
-    return value if isinstance(value, dict | Lenient) else None
-
-
-def _flag(value: object) -> bool:
-    return value if isinstance(value, bool) else False
-
-
-def _milliseconds(value: object) -> int:
-    return _moment(value) or 0
-
-
-def _objects(value: object) -> list[object]:
-    return [each for each in value if isinstance(each, dict | Lenient)] if isinstance(value, list) else []
-
-
-Name = Annotated[str | None, BeforeValidator(_text)]
-"""A text. Clerk sends an empty text for a missing text."""
-OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, BeforeValidator(_text)]
-Whole = Annotated[int | None, BeforeValidator(_whole)]
-Moment = Annotated[int | None, BeforeValidator(_moment)]
-"""Milliseconds since 1970. Clerk may send 0 for a missing time."""
-_Flag = Annotated[bool, BeforeValidator(_flag)]
+def _seats(value: object) -> object:
+    return value if value is None or isinstance(value, dict | Lenient) else {"quantity": value}
 
 
 class Payer(Lenient):
@@ -78,7 +60,7 @@ class Money(Lenient):
     currency: Name = None
 
 
-MoneyOrNone = Annotated[Money | None, BeforeValidator(_object)]
+MoneyOrNone = Annotated[Money | None, Loss.odd]
 
 
 class _PlanOfItem(Lenient):
@@ -102,15 +84,15 @@ class _PlanOfItem(Lenient):
 class Seats(Lenient):
     """The seats of an item of an organization; without a quantity, any number."""
 
-    quantity: Whole = None
+    quantity: Annotated[int | None, BeforeValidator(_number_of_seats)] = None
 
 
-class _OfPayer(ClerkObject):
+class _OfPayer(TolerantObject):
     """An object of a payer, which is a user or an organization."""
 
-    created_at: Moment = None
+    status: Name = None
     payer_id: OptionalId = None
-    payer: Annotated[Payer | None, BeforeValidator(_object)] = None
+    payer: Annotated[Payer | None, Loss.odd] = None
 
     def of_payer(self) -> Columns:
         """The columns of the payer, as far as they are known."""
@@ -141,13 +123,12 @@ class SubscriptionItem(_OfPayer):
     kind: ClassVar[Kind] = "subscription_item"
 
     subscription_id: OptionalId = None
-    status: str
     plan_id: OptionalId = None
-    plan: Annotated[_PlanOfItem | None, BeforeValidator(_object)] = None
+    plan: Annotated[_PlanOfItem | None, Loss.odd] = None
     interval: Name = None
     plan_period: Name = None
-    is_free_trial: _Flag = False
-    seats: Annotated[Seats | None, BeforeValidator(_object)] = None
+    is_free_trial: YesOrNo = False
+    seats: Annotated[Seats | None, BeforeValidator(_seats)] = None
     period_start: Moment = None
     period_end: Moment = None
 
@@ -183,23 +164,10 @@ class SubscriptionItem(_OfPayer):
 
 
 class _EmbeddedItem(SubscriptionItem):
-    """An item inside a subscription. Without a version, the item is left to events about itself."""
-
-    updated_at: Annotated[int, BeforeValidator(_milliseconds)] = 0
+    """An item inside a subscription. Without a version or a status, the item is left to events about itself."""
 
 
-def _items(value: object) -> list[object]:
-    """The usable elements of a list of items."""
-    return [each for each in value if _is_item(each)] if isinstance(value, list) else []
-
-
-def _is_item(value: object) -> bool:
-    if isinstance(value, Lenient):
-        return True
-    if not isinstance(value, dict) or not isinstance(value.get("status"), str):
-        return False
-    object_id = value.get("id")
-    return isinstance(object_id, str) and 0 < len(object_id) <= LONGEST_ID
+_Items = Annotated[list[_EmbeddedItem], EMPTY_LIST, Loss.odd]
 
 
 class Subscription(_OfPayer):
@@ -207,14 +175,13 @@ class Subscription(_OfPayer):
 
     kind: ClassVar[Kind] = "subscription"
 
-    status: str
     active_at: Moment = None
     past_due_at: Moment = None
     canceled_at: Moment = None
     ended_at: Moment = None
-    items: Annotated[list[_EmbeddedItem], BeforeValidator(_items)] = []
+    items: _Items = []
     # The name of `items` in the Backend API.
-    subscription_items: Annotated[list[_EmbeddedItem], BeforeValidator(_items)] = []
+    subscription_items: _Items = []
 
     def columns(self) -> Columns:
         """The row of the table subscriptions. The Backend API tells neither canceled_at nor ended_at."""
@@ -233,16 +200,16 @@ class Subscription(_OfPayer):
         """The items, which take the subscription and the payer from here. A missing item proves nothing."""
         payer_id = self.payer_id or (self.payer and self.payer.id)
         of_parent = {"subscription_id": self.id, "payer": self.payer, "payer_id": payer_id}
-        return tuple(
-            each.model_copy(update=of_parent) for each in (*self.items, *self.subscription_items) if each.updated_at > 0
-        )
+        items = (*self.items, *self.subscription_items)
+        usable = (each for each in items if each.updated_at > 0 and each.status is not None)
+        return tuple(each.model_copy(update=of_parent) for each in usable)
 
 
 class _Feature(Lenient):
     slug: Name = None
 
 
-class Plan(ClerkObject):
+class Plan(TolerantObject):
     """Clerk's plan, which no event names. Clerk tells no times of a plan: the later of two answers is newer.
 
     An answer without features is one about a plan without features: no feature outlives its removal.
@@ -250,21 +217,18 @@ class Plan(ClerkObject):
 
     kind: ClassVar[Kind] = "plan"
 
-    # Above 0, the version of objects that only other objects name.
-    updated_at: Annotated[int, BeforeValidator(lambda value: _moment(value) or 1)] = 1
-    created_at: Moment = None
     slug: Name = None
     name: Name = None
     description: Name = None
     for_payer_type: Name = None
-    is_default: _Flag = False
-    is_recurring: _Flag = False
-    publicly_visible: _Flag = False
+    is_default: YesOrNo = False
+    is_recurring: YesOrNo = False
+    publicly_visible: YesOrNo = False
     fee: MoneyOrNone = None
     annual_fee: MoneyOrNone = None
-    free_trial_enabled: _Flag = False
+    free_trial_enabled: YesOrNo = False
     free_trial_days: Whole = None
-    features: Annotated[list[_Feature], BeforeValidator(_objects)] = []
+    features: Annotated[list[_Feature], EMPTY_LIST, Loss.odd] = []
 
     def columns(self) -> Columns:
         """The row of the table plans. The features stand in the order of their slugs: Clerk's order means nothing."""
@@ -287,6 +251,10 @@ class Plan(ClerkObject):
             "created_at": timestamp(self.created_at),
         }
 
+    def told_by_api(self, observed_at: int) -> tuple[ClerkObject, int]:
+        """The plan with a version above 0, the version of objects that only other objects name."""
+        return (self if self.updated_at else self.model_copy(update={"updated_at": 1})), observed_at
+
 
 class _ItemOfPayment(Lenient):
     id: OptionalId = None
@@ -308,15 +276,14 @@ class PaymentAttempt(_OfPayer):
 
     kind: ClassVar[Kind] = "payment_attempt"
 
-    status: str
     payment_id: OptionalId = None
     statement_id: OptionalId = None
     charge_type: Name = None
     # Clerk's documents call charge_type so.
     type: Name = None
-    totals: Annotated[_Totals | None, BeforeValidator(_object)] = None
-    failed_reason: Annotated[_Failure | None, BeforeValidator(_object)] = None
-    subscription_items: Annotated[list[_ItemOfPayment], BeforeValidator(_objects)] = []
+    totals: Annotated[_Totals | None, Loss.odd] = None
+    failed_reason: Annotated[_Failure | None, Loss.odd] = None
+    subscription_items: Annotated[list[_ItemOfPayment], EMPTY_LIST, Loss.odd] = []
     billing_date: Moment = None
     paid_at: Moment = None
     failed_at: Moment = None

@@ -11,11 +11,13 @@ from pydantic import ValidationError
 
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.clerk_object import (
+    DAY,
     ClerkObject,
     Columns,
     Id,
     Lenient,
     Metadata,
+    TolerantObject,
     may_hold_nul,
     parse_object,
 )
@@ -32,9 +34,6 @@ from clerk_supabase.model.found_kinds import (
 
 MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType({kind: model_of(kind) for kind in FACTS})
 """The models of objects that have a table, by kind."""
-
-# No clock is wrong by more than a day. A version from the far future would win over every true version.
-_DAY = 86_400_000
 
 
 class Version(NamedTuple):
@@ -125,9 +124,11 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
         if event.type.startswith(REPAIR_PREFIX):
             found, version = _told_by_api(found, event.timestamp)
         else:
+            if isinstance(found, TolerantObject):
+                found = found.told_by_webhook(event.timestamp)
             version = Version(found.updated_at, event.timestamp)
         main = Upsert(found.kind, found.id, version, found.columns())
-        companions = _companions(found, event.timestamp)
+        companions = _companions(found, event.timestamp, received_at)
     _refuse_the_future((main, *companions), received_at, "event")
     if keep_private_metadata and meaning.kind in WITH_PRIVATE_METADATA:
         if isinstance(main, Delete):
@@ -161,7 +162,7 @@ def changes_of_object(
         found, dropped = _read_json(MODELS[kind], json)
         found, version = _told_by_api(found, observed_at)
         main = Upsert(kind, found.id, version, found.columns())
-        companions += _companions(found, observed_at)
+        companions += _companions(found, observed_at, received_at)
     _refuse_the_future((main, *companions), received_at, kind)
     if keep_private_metadata and kind in WITH_PRIVATE_METADATA:
         private, dropped_too = _read_json(PrivateMetadata, json)
@@ -214,8 +215,8 @@ def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Ver
 def _refuse_the_future(changes: Iterable[Change], received_at: int, what: str) -> None:
     for change in changes:
         newest = change.deleted_at if isinstance(change, Delete) else max(change.version)
-        # A stub has no version, and loses against every event.
-        if newest > received_at + _DAY and not _is_stub(change):
+        # A version from the far future would win over every true version. A stub has no version, and always loses.
+        if newest > received_at + DAY and not _is_stub(change):
             raise UnusableEvent(f"{what}: its clock is more than a day ahead of ours")
 
 
@@ -223,10 +224,15 @@ def _is_stub(change: Change) -> bool:
     return isinstance(change, Upsert) and change.version.source_updated_at == 0
 
 
-def _companions(found: ClerkObject, observed_at: int) -> list[Change]:
-    """Stubs of the parents, and the objects inside the object, each with its own version."""
+def _companions(found: ClerkObject, observed_at: int, received_at: int) -> list[Change]:
+    """Stubs of the parents, and the objects inside the object, each with its own version.
+
+    An inner object from the future is left out: events about the inner object itself tell its state.
+    """
     inner = (
-        Upsert(each.kind, each.id, Version(each.updated_at, observed_at), each.columns()) for each in found.companions()
+        Upsert(each.kind, each.id, Version(each.updated_at, observed_at), each.columns())
+        for each in found.companions()
+        if each.updated_at <= received_at + DAY
     )
     return [*map(_stub, found.parents()), *inner]
 

@@ -23,6 +23,10 @@ Columns = Mapping[str, Any]
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - written with its zone below, in a third of the time
 # The last millisecond of the year 9999, the end of Python's calendar.
 LAST_MILLISECOND = 253_402_300_799_999
+# No clock is wrong by more than a day.
+DAY = 86_400_000
+NO_VERSION = "updated_at: missing or no time in milliseconds"
+"""The fault of an object of Clerk's Backend API that cannot be compared."""
 # Clerk's ids have some 30 characters; an index of Postgres takes at most 2,700 bytes.
 LONGEST_ID = 255
 # The same limit for texts that clients choose and that are indexed: a character has up to four bytes.
@@ -39,10 +43,18 @@ class Loss(Enum):
     """The whole field, or single elements or members: a client writes the field, and an empty field grants nothing."""
     members = auto()
     """Single members only: the field is not written by clients, and its other members stay."""
+    odd = auto()
+    """The value or a single element: Clerk writes the field, and an event is worth more than the value. A value of
+    another type becomes null, too; a value that only a rule of the app rejects is not left out."""
 
 
 def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: empty() if value is None else value)
+
+
+def _is_null(missing: object) -> BeforeValidator:
+    """A validator for fields that have a value of their own for a missing value."""
+    return BeforeValidator(lambda value: None if value == missing and type(value) is type(missing) else value)
 
 
 Text = str | None
@@ -58,6 +70,14 @@ ClientMetadata = Annotated[dict[str, Any], _null_is(dict), Loss.whole]
 Milliseconds = Annotated[int, Field(ge=0, le=LAST_MILLISECOND)]
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
+# Fields of a TolerantObject. Clerk's Billing sends an empty text or the time 0 for a missing value.
+MISSING_TEXT = _is_null("")
+Name = Annotated[str | None, MISSING_TEXT, Loss.odd]
+Key = Annotated[Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, MISSING_TEXT, Loss.odd]
+OptionalId = Annotated[Annotated[str, Field(max_length=LONGEST_ID)] | None, MISSING_TEXT, Loss.odd]
+Whole = Annotated[Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)] | None, Loss.odd]
+Moment = Annotated[Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND)] | None, _is_null(0), Loss.odd]
+YesOrNo = Annotated[bool, Strict(), _null_is(bool), Loss.odd]
 
 
 _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
@@ -140,7 +160,30 @@ class ClerkObject(Lenient):
         return ()
 
     def told_by_api(self, observed_at: int) -> tuple[ClerkObject, int]:
-        """The object of an answer of the Backend API as of the answer's moment, and that moment for the version."""
+        """The object of an answer of the Backend API as of the answer's moment, and that moment for the version.
+
+        Raises UnusableEvent for an object without a version.
+        """
+        return self, observed_at
+
+
+class TolerantObject(ClerkObject):
+    """An object of Clerk that becomes a row whatever its fields hold, besides its id and its parents."""
+
+    created_at: Moment = None
+    updated_at: Annotated[int, Strict(), Field(ge=0, le=LAST_MILLISECOND), _null_is(int), Loss.odd] = 0
+    """0: missing or odd."""
+
+    def told_by_webhook(self, moment: int) -> TolerantObject:
+        """The object of an event of this moment, which is the version of an object without a believable version."""
+        if 0 < self.updated_at <= moment + DAY:
+            return self
+        return self.model_copy(update={"updated_at": moment})
+
+    def told_by_api(self, observed_at: int) -> tuple[ClerkObject, int]:
+        """The object and the moment of the answer, which says nothing about the moment of the last change."""
+        if self.updated_at == 0:
+            raise UnusableEvent(NO_VERSION)
         return self, observed_at
 
 

@@ -12,30 +12,34 @@ from pydantic import BeforeValidator, Field
 from clerk_supabase.model.clerk_object import (
     EMPTY_LIST,
     LONGEST_INDEXED,
-    ClerkObject,
+    MISSING_TEXT,
     Columns,
-    Flag,
-    Id,
+    Key,
     Lenient,
-    Text,
+    Loss,
+    Name,
+    OptionalId,
+    TolerantObject,
+    YesOrNo,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.organizations import spell_role
 
-_Key = Annotated[str, Field(max_length=LONGEST_INDEXED)] | None
-_RoleKey = Annotated[_Key, BeforeValidator(spell_role)]
+_RoleKey = Annotated[
+    Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, BeforeValidator(spell_role), MISSING_TEXT, Loss.odd
+]
 
 
-class Permission(ClerkObject):
+class Permission(TolerantObject):
     """Clerk's Permission. Its type is free text: `system` or `user` today, `custom` in Clerk's own examples."""
 
     kind: ClassVar[Kind] = "permission"
 
-    key: _Key = None
-    name: Text = None
-    description: Text = None
-    type: Text = None
+    key: Key = None
+    name: Name = None
+    description: Name = None
+    type: Name = None
 
     def columns(self) -> Columns:
         """The row of the table permissions."""
@@ -52,31 +56,32 @@ class Permission(ClerkObject):
 class _EmbeddedPermission(Lenient):
     """A permission inside a role."""
 
-    id: Id
-    key: Text = None
+    id: OptionalId = None
+    key: Name = None
 
 
-class OrganizationRole(ClerkObject):
+class OrganizationRole(TolerantObject):
     """Clerk's Role. Clerk documents no event of the role when a permission gets another key: the ids stay true."""
 
     kind: ClassVar[Kind] = "role"
 
     key: _RoleKey = None
-    name: Text = None
-    description: Text = None
-    is_creator_eligible: Flag = False
-    permissions: Annotated[list[_EmbeddedPermission], EMPTY_LIST] = []
+    name: Name = None
+    description: Name = None
+    is_creator_eligible: YesOrNo = False
+    permissions: Annotated[list[_EmbeddedPermission], EMPTY_LIST, Loss.odd] = []
 
     def columns(self) -> Columns:
         """The row of the table roles. The permissions stand in the order of their ids: Clerk's order means nothing."""
-        held = sorted({each.id: each.key for each in self.permissions}.items())
+        by_name = {each.id or each.key: each for each in self.permissions}
+        held = [by_name[name] for name in sorted(filter(None, by_name))]
         return {
             "clerk_role_id": self.id,
             "key": self.key,
             "name": self.name,
             "description": self.description,
             "is_creator_eligible": self.is_creator_eligible,
-            "permissions": [key for _, key in held if key is not None],
-            "permission_ids": [object_id for object_id, _ in held],
+            "permissions": [each.key for each in held if each.key],
+            "permission_ids": [each.id for each in held if each.id],
             "created_at": timestamp(self.created_at),
         }

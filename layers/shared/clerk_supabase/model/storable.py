@@ -11,7 +11,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -60,6 +60,20 @@ def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) ->
         return UNREADABLE
 
 
+class _Part(NamedTuple):
+    """A part of an object that is left out: a field, an element of a list, or a member of metadata."""
+
+    place: Place
+    field: str
+    """The field around the part, with a dot for a field of an object inside another."""
+    loss: Loss
+
+    @property
+    def becomes_null(self) -> bool:
+        """Tells whether the field stays, with null as its value: an object may say something by leaving a field out."""
+        return self.loss is Loss.odd and isinstance(self.place[-1], str)
+
+
 def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...]]:
     """Read an object without the parts that cannot be stored; also return the names of the fields that lost a part.
 
@@ -67,13 +81,15 @@ def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...
     """
     found, misfits = _read_fitting(model, data)
     content = found.model_dump(exclude_unset=True)
-    unstorable = set(_unstorable(model, content))
-    for place in unstorable:
-        if _field_of(model, place) is None:
+    unstorable: set[_Part] = set()
+    for place in _unstorable(model, content):
+        part = _part_around(model, place)
+        if part is None:
             raise UnusableEvent(f"{model.__name__}.{place[0]}: holds what Postgres cannot store")
+        unstorable.add(part)
     if unstorable:
         found = parse_object(model, _without(content, unstorable))
-    return found, tuple(sorted({str(_field_of(model, place)) for place in misfits | unstorable}))
+    return found, tuple(sorted({part.field for part in misfits | unstorable}))
 
 
 def _name(quoted: bytes) -> str:
@@ -86,15 +102,22 @@ def _name(quoted: bytes) -> str:
 # Finding the parts
 
 
-def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
+def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[_Part]]:
     """Read an object without the parts of another type than the model's."""
     try:
         return model.model_validate(data), set()
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False)
-    places = [each["loc"] for each in wrong if not _is_of_another_shape(each)]
-    misfits = {part for place in places if (part := _part_to_leave_out(model, place)) is not None}
+    misfits = {part for each in wrong if (part := _part_to_leave_out(model, each)) is not None}
     return parse_object(model, _without(data, misfits)), misfits
+
+
+def _part_to_leave_out(model: type[Lenient], error: ErrorDetails) -> _Part | None:
+    """The part to leave out because of a value of another type; None: the model keeps every part of such a field."""
+    part = _part_around(model, error["loc"])
+    if part is None or part.loss is Loss.members or (part.loss is Loss.whole and _is_of_another_shape(error)):
+        return None
+    return part
 
 
 def _is_of_another_shape(error: ErrorDetails) -> bool:
@@ -107,29 +130,14 @@ def _is_of_another_shape(error: ErrorDetails) -> bool:
     return error["type"] == "missing" or sent is None or (is_element and sent is not UNREADABLE)
 
 
-def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
-    """The smallest part to leave out because of a wrong value: an element of a list, or a field.
-
-    None: the model keeps every part of such a field.
-    """
-    if not place:
-        return None
-    name, *rest = place
-    inner = _inner_model(model, name)
-    if inner is not None:
-        part = _part_to_leave_out(inner, tuple(rest))
-        return None if part is None else (name, *part)
-    if _loss(model, name) is not Loss.whole:
-        return None
-    return (name, rest[0]) if rest and isinstance(rest[0], int) else (name,)
-
-
 def _unstorable(model: type[Lenient], content: dict[str, Any]) -> Iterator[Place]:
     """The places of values that cannot be stored: a field, an element of a list, or a member of metadata."""
     for name, value in content.items():
         inner = _inner_model(model, name)
-        if inner is not None:
-            yield from ((name, *place) for place in _unstorable(inner, value))
+        if inner is not None and isinstance(value, list):
+            yield from ((name, at, *place) for at, each in enumerate(value) for place in _unstorable(inner, each))
+        elif inner is not None:
+            yield from ((name, *place) for place in _unstorable(inner, value or {}))
         elif isinstance(value, dict):
             yield from ((name, key) for key, each in value.items() if not (_can_store(key) and _can_store(each)))
         elif isinstance(value, list):
@@ -156,15 +164,20 @@ def _can_store(value: object, depth: int = 0) -> bool:
             return False
 
 
-def _without(value: Any, places: Iterable[Place]) -> Any:
-    """Copies a value without the parts at these places."""
-    inside: defaultdict[str | int, list[Place]] = defaultdict(list)
-    for step, *rest in places:
-        inside[step].append(tuple(rest))
+def _without(value: Any, parts: Iterable[_Part], depth: int = 0) -> Any:
+    """Copies a value without these parts. `depth`: the number of steps on the way to the value."""
+    inside: defaultdict[str | int, list[_Part]] = defaultdict(list)
+    for part in parts:
+        inside[part.place[depth]].append(part)
+    ends = {step: part for step, some in inside.items() for part in some if len(part.place) == depth + 1}
     if isinstance(value, dict):
-        return {key: _without(each, inside[key]) for key, each in value.items() if () not in inside[key]}
+        return {
+            key: None if key in ends else _without(each, inside[key], depth + 1)
+            for key, each in value.items()
+            if key not in ends or ends[key].becomes_null
+        }
     if isinstance(value, list):
-        return [_without(each, inside[number]) for number, each in enumerate(value) if () not in inside[number]]
+        return [_without(each, inside[at], depth + 1) for at, each in enumerate(value) if at not in ends]
     return value
 
 
@@ -177,20 +190,25 @@ def _loss(model: type[Lenient], name: str | int) -> Loss | None:
 
 
 def _inner_model(model: type[Lenient], name: str | int) -> type[Lenient] | None:
-    """The model of a field with an object in it, such as a membership's organization."""
+    """The model of a field with an object in it, such as a membership's organization, or with a list of objects."""
     field = model.model_fields.get(str(name))
-    inner = None if field is None else field.annotation
-    return inner if isinstance(inner, type) and issubclass(inner, Lenient) else None
+    hints = () if field is None else (field.annotation, *get_args(field.annotation))
+    return next((each for each in hints if isinstance(each, type) and issubclass(each, Lenient)), None)
 
 
-def _field_of(model: type[Lenient], place: Place) -> str | None:
-    """The field around a place, with a dot for a field of an object inside another; None for a field without a Loss."""
+def _part_around(model: type[Lenient], place: Place) -> _Part | None:
+    """The smallest part with a Loss around a place; None without one."""
+    if not place:
+        return None
     name, *rest = place
     inner = _inner_model(model, name)
-    if inner is not None:
-        field = _field_of(inner, tuple(rest))
-        return None if field is None else f"{name}.{field}"
-    return None if _loss(model, name) is None else str(name)
+    # The number of an element or, where no model says what is in the field, the name of a member.
+    step = rest[:1] if inner is None or isinstance(next(iter(rest), None), int) else []
+    within = None if inner is None else _part_around(inner, tuple(rest[len(step) :]))
+    if within is not None:
+        return _Part((name, *step, *within.place), f"{name}.{within.field}", within.loss)
+    loss = _loss(model, name)
+    return None if loss is None else _Part((name, *step), str(name), loss)
 
 
 # Values that Postgres could store, but refuses

@@ -13,12 +13,13 @@ from clerk_supabase.model.clerk_object import (
     ClerkObject,
     ClientText,
     Columns,
-    Flag,
     Id,
     Lenient,
     Loss,
-    Milliseconds,
-    Text,
+    Moment,
+    Name,
+    TolerantObject,
+    YesOrNo,
     timestamp,
 )
 from clerk_supabase.model.facts import Kind
@@ -29,14 +30,14 @@ _OVER: Final = frozenset({"ended", "removed", "revoked", "expired", "abandoned",
 _IsThere = Annotated[bool, BeforeValidator(lambda value: value is not None and value is not False)]
 
 
-class WaitlistEntry(ClerkObject):
+class WaitlistEntry(TolerantObject):
     """Clerk's WaitlistEntry without its invitation, which has a secret link: anybody with the link may sign up."""
 
     kind: ClassVar[Kind] = "waitlist_entry"
 
     email_address: ClientText = None
-    status: Text = None
-    is_locked: Flag = False
+    status: Name = None
+    is_locked: YesOrNo = False
 
     def columns(self) -> Columns:
         """The row of the table waitlist_entries."""
@@ -52,12 +53,12 @@ class WaitlistEntry(ClerkObject):
 class _Device(Lenient):
     """The device of a session, without its address, place and version, which would tell more than what it is."""
 
-    device_type: Text = None
-    browser_name: Text = None
-    is_mobile: Flag = False
+    device_type: Name = None
+    browser_name: Name = None
+    is_mobile: YesOrNo = False
 
 
-class Session(ClerkObject):
+class Session(TolerantObject):
     """Clerk's Session without the user, the client, the address and the place, and without the impersonating person.
 
     Times of the latest activity and the active organization stay out, too: both change without an event.
@@ -66,11 +67,11 @@ class Session(ClerkObject):
     kind: ClassVar[Kind] = "session"
 
     user_id: Id
-    status: Text = None
+    status: Name = None
     actor: _IsThere = False
     latest_activity: Annotated[_Device | None, Loss.whole] = None
-    expire_at: Milliseconds | None = None
-    abandon_at: Milliseconds | None = None
+    expire_at: Moment = None
+    abandon_at: Moment = None
 
     def columns(self) -> Columns:
         """The row of the table sessions."""

@@ -72,6 +72,11 @@ def doubts_about_pages(tally: Mapping[str, int], what: str) -> str | None:
         return f"Clerk listed {what} without a believable Date"
     if tally.get("repeated"):
         return f"Clerk listed the same {what} again instead of the next ones"
+    for field in ("updated_at", "created_at"):
+        if tally.get(f"without {field}"):
+            return f"Clerk listed {what} without {field}, which a comparison needs"
+    if tally.get("carriers without updated_at"):
+        return f"Clerk's answers that hold {what} are without updated_at, which a comparison needs"
     return None
 
 

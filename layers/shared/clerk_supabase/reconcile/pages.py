@@ -15,6 +15,7 @@ from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
+from clerk_supabase.model.clerk_object import NO_VERSION
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
@@ -144,6 +145,7 @@ class Comparison:
         self._is_bulk = work.is_bulk
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
+        self._unreadable: set[str] = set()
         self.missing_created: list[int] = []
         """The moments of creation of the objects that are missing until their repairs are applied."""
 
@@ -162,6 +164,10 @@ class Comparison:
         request = self._request(since, until)
         if self._work.begun.run.versions_only:
             differences = self._by_version(items, request)
+            # Only the content of an object without a version shows whether the object needs a version.
+            for item in items:
+                if item.updated_at is None:
+                    self._changes(item)
             # Versions do not show whether a repair would empty a column.
             stale = [item for item in items if item.id in differences and differences[item.id].difference == "stale"]
             if stale:
@@ -175,6 +181,8 @@ class Comparison:
         self._repair(items, differences, len(filled))
         self._add("odd", len(odd))
         self._add("undated", sum(item.observed_at == 0 for item in items))
+        if since is not None or self.window.kind == "user":
+            self._add("without created_at", sum(item.created_at is None for item in items))
         self._add("compared", len(items))
         as_of = self._work.begun.run.as_of
         created = [item.created_at for item in items if item.created_at is not None]
@@ -266,7 +274,10 @@ class Comparison:
                 keep_private_metadata=self._work.settings.keep_private_metadata,
             )
         except UnusableEvent as error:
-            self._note_unusable(item.id, error)
+            if item.id not in self._unreadable:
+                self._note_unusable(item.id, error)
+                self._add("without updated_at", int(not item.updated_at))
+            self._unreadable.add(item.id)
             return None
 
     def _note_unusable(self, object_id: str, reason: Exception) -> None:
@@ -296,7 +307,7 @@ class Comparison:
         wanted = differing
         if FACTS[self.window.kind].carrier:
             wanted = differing | self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
-        to_repair = [item for item in items if item.id in wanted]
+        to_repair = [item for item in items if item.id in wanted and item.id not in self._unreadable]
         missing = [
             item for item in to_repair if item.id in differences and differences[item.id].difference == "missing"
         ]
@@ -328,7 +339,17 @@ class Comparison:
             repairs = repairs_with_listed(
                 self._work.clerk, run_id, kind, some, differing=listed, received_at=self._work.clock_ms()
             )
-            self._send_repairs(sender, list(repairs))
+            self._send_repairs(sender, [each for each in repairs if self._is_readable(each)])
+
+    def _is_readable(self, repair: Repair) -> bool:
+        """Tells whether a carrier can be applied. As a message, an unreadable carrier would be parked."""
+        try:
+            repair.changes(self._work.clock_ms(), keep_private_metadata=False)
+        except UnusableEvent as error:
+            self._note_unusable(repair.id, error)
+            self._add("carriers without updated_at", int(str(error) == NO_VERSION))
+            return False
+        return True
 
     def _held(self, item: Item) -> Held:
         """The id of an object, and of its user or organization."""

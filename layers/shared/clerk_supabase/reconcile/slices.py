@@ -165,7 +165,7 @@ class _Rest:
                 return
             if part.is_whole and FACTS[kind].is_list_whole:
                 work.runs.find_unseen_among(work.run_id, kind, part.window, [item.id for item in part.items])
-            elif not part.is_whole:
+            elif not part.is_whole and all(item.created_at is not None for item in part.items):
                 reason = f"objects were removed while Clerk listed {KIND_NAMES[kind]}, so some may have been missed"
                 self._doubts.more += [] if reason in self._doubts.more else [reason]
             note_visit(work, kind, part.window, is_whole=part.is_whole)

@@ -33,15 +33,17 @@ def repairs_with_listed(
 ) -> Iterator[Repair]:
     """Repairs of objects by their carriers; an object that its carrier lacks is repaired as the list shows the object.
 
+    A carrier that cannot be read is among the repairs, and must not be sent.
+
     `differing`: the objects of the list whose rows differ, by id. Clerk does not document that a carrier holds all its
     objects, nor that a parent of a listed object has a carrier.
     """
     left = {object_id: differing[object_id] for object_id, *parents in held if object_id in differing and any(parents)}
     for repair in repairs_by_reading(clerk, run_id, kind, held):
         inside = _inside(repair, kind, received_at)
-        lacking = [each for each in repair.brings if each in left and each not in inside]
+        lacking = [each for each in repair.brings if each in left and each not in (inside or ())]
         brought = tuple(each for each in repair.brings if each not in lacking)
-        if brought:
+        if brought or inside is None:
             yield replace(repair, brings=brought)
         for each in lacking:
             json = _with_first(left[each].json(), _CARRIER_FIELD, repair.id)
@@ -52,12 +54,12 @@ def repairs_with_listed(
         yield Repair(run_id, kind, item.id, item.observed_at, item.json())
 
 
-def _inside(repair: Repair, kind: Kind, received_at: int) -> Collection[str]:
-    """The ids of the objects that a carrier holds; none if the carrier cannot be read."""
+def _inside(repair: Repair, kind: Kind, received_at: int) -> Collection[str] | None:
+    """The ids of the objects that a carrier holds; None if the carrier cannot be read."""
     try:
         changes = repair.changes(received_at, keep_private_metadata=False)
     except UnusableEvent:
-        return ()
+        return None
     return {each.id for each in changes.companions if each.kind == kind}
 
 
