@@ -1,4 +1,4 @@
-"""A TCP proxy for Postgres that counts round trips, and can delay or drop connections."""
+"""A TCP proxy for Postgres that counts round trips, and can delay, hold or drop connections."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class CountingProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
         self.round_trips = 0
         """Number of round trips until now, over all connections."""
         self.port = 0
@@ -58,6 +60,14 @@ class CountingProxy:
     def cut(self) -> None:
         """Drops every connection as a broken network does. New ones are let through."""
         self._run(self._drop())
+
+    def hold(self) -> None:
+        """Passes nothing on any more, as a firewall that drops packets: connections are accepted, and stay silent."""
+        self._loop.call_soon_threadsafe(self._passes.clear)
+
+    def go_on(self) -> None:
+        """Passes everything on again, also what was held back."""
+        self._loop.call_soon_threadsafe(self._passes.set)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_SECONDS)
@@ -129,6 +139,7 @@ class CountingProxy:
             due, data = await on_the_way.get()
             if (early := due - self._loop.time()) > 0:
                 await asyncio.sleep(early)
+            await self._passes.wait()
             writer.write(data)
             on_the_way.task_done()
 

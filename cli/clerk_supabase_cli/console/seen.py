@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.doctor.verdicts import Result
+from clerk_supabase_cli.operate.function_logs import Outage
 from clerk_supabase_cli.operate.parked import ParkedEvent
 from clerk_supabase_cli.operate.queues import Depth, Name
 from clerk_supabase_cli.operate.status import Database, Status
 
+Reader = Literal["events", "tables"]
+"""The two readers of the database, each with its own connection."""
+
 NOT_LOOKED_AT: Final = Status(None, None, {}, {})
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time without answers of the database."""
-
-    since: datetime
-    reason: str
 
 
 @dataclass(slots=True)
 class Seen:
-    """The newest state that a look has found; older than now while the database is unavailable."""
+    """The newest state that a look has found; while the database is unavailable, the state before."""
 
     database: Database | None = None
-    database_error: str = ""
     queues: dict[Name, Depth] | None = None
     queues_error: str = ""
     why_no_queues: str = ""
@@ -38,13 +33,25 @@ class Seen:
     parked_total: int = 0
     runs: Sequence[RunSummary] = ()
     """Newest first."""
-    outage: Outage | None = None
+    errors: dict[Reader, str] = field(default_factory=dict)
+    """The errors of the readers whose last question had an error for an answer."""
+    has_answered: bool = False
+    """True: the database has answered this console."""
+    outages: dict[Reader, Outage] = field(default_factory=dict)
+    """The outages of the readers whose last question had no answer."""
+    is_stale: bool = False
+    """True: an outage has begun since the last complete look."""
     read_at: datetime | None = None
     """The time of the last complete look at the database."""
     checks: list[Result] = field(default_factory=list)
     """The results of the doctor's checks."""
     checks_running: bool = False
     checks_at: datetime | None = None
+
+    @property
+    def database_error(self) -> str:
+        """The error of the tables; empty without one."""
+        return self.errors.get("tables", "") or self.errors.get("events", "")
 
     @property
     def status(self) -> Status:
@@ -54,7 +61,7 @@ class Seen:
         missing = {"queues": self.why_no_queues} if self.why_no_queues else {}
         return replace(NOT_LOOKED_AT, database=self.database, queues=self.queues, not_looked_at=missing, failed=failed)
 
-    def begin_outage(self, reason: str) -> None:
-        """Notes that the database does not answer; the beginning of an outage stays."""
-        since = self.outage.since if self.outage else datetime.now(UTC)
-        self.outage = Outage(since, reason)
+    @property
+    def outage(self) -> Outage | None:
+        """The present outage, with the earliest begin of all readers; None while all are answered."""
+        return min(self.outages.values(), key=lambda each: each.since, default=None)

@@ -10,7 +10,7 @@ from typing import Final
 from rich.text import Text
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.operate.database import LOOK, open_database
 from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
 from clerk_supabase_cli.printing import in_utc, printable
 from clerk_supabase_cli.terminal import BAD, DOUBTFUL, STRONG
@@ -165,7 +165,7 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
 
     Raises UnknownId and DatabaseFailed.
     """
-    with open_database(database_url) as connection:
+    with open_database(database_url, LOOK) as connection:
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
         moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
     if not entities and not moments:
