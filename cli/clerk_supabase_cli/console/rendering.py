@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,6 +98,9 @@ class Rendering:
             "stopped": stopped_run(seen),
             "complete": last_complete(seen),
             "problems": seen.status.problems,
+            "as_of": f" (read at {in_utc(seen.read_at)} UTC)"
+            if seen.read_at and (seen.outage or seen.is_stale)
+            else "",
         }
         return {name: self._templates.get_template(f"panels/{name}.html").render(facts) for name in PANELS}
 
@@ -122,8 +126,8 @@ def _line(text: object) -> str:
 
 
 def _dotted(text: str) -> Markup:
-    """A type of event, which may go on in the next line after its dot."""
-    return Markup(".<wbr>").join(text.split("."))
+    """A type of event, which may go on in the next line after its dot, and before a word in capitals."""
+    return Markup("<wbr>").join(re.split(r"(?<=\.)|(?<=[a-z])(?=[A-Z])", text))
 
 
 def _clock(moment: datetime) -> str:

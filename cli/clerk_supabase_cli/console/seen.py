@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.doctor.verdicts import Result
@@ -16,8 +16,6 @@ from clerk_supabase_cli.operate.status import Database, Status
 
 Reader = Literal["events", "tables"]
 """The two readers of the database, each with its own connection."""
-
-NOT_LOOKED_AT: Final = Status(None, None, {}, {})
 
 
 @dataclass(slots=True)
@@ -56,10 +54,11 @@ class Seen:
     @property
     def status(self) -> Status:
         """The state as `clerk-supabase status` tells it."""
-        failed = {"database": self.database_error, "queues": self.queues_error}
+        outage = self.outage
+        failed = {"database": outage.reason if outage else self.database_error, "queues": self.queues_error}
         failed = {name: reason for name, reason in failed.items() if reason}
         missing = {"queues": self.why_no_queues} if self.why_no_queues else {}
-        return replace(NOT_LOOKED_AT, database=self.database, queues=self.queues, not_looked_at=missing, failed=failed)
+        return Status(self.database, self.queues, missing, failed, is_unreachable=outage is not None, outage=outage)
 
     @property
     def outage(self) -> Outage | None:

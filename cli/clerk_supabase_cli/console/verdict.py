@@ -88,8 +88,6 @@ def _about_outage(seen: Seen) -> Iterator[str]:
         yield seen.outage.reason
     if seen.queues and "sync" in seen.queues:
         yield f"{they_wait(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
-    if seen.read_at:
-        yield "all numbers of the tables on this page are older"
 
 
 def _about_brake(run: RunSummary) -> Iterator[str]:

@@ -22,7 +22,7 @@ from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import open_runs
 from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseUnreachable, open_database
-from clerk_supabase_cli.operate.monitor.outages import Outages
+from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.parked import Selection, count, find
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
 from clerk_supabase_cli.operate.reachability import NO_ANSWER
@@ -32,6 +32,8 @@ from clerk_supabase_cli.operate.status import Database, read_database
 _EVERY: Final = 0.7
 _MINUTES_EVERY: Final = 4
 """Looks for new entries between two looks at the minutes."""
+_FRESH: Final = 10.0
+"""Seconds after a failed look in which the outage is taken to go on."""
 _PATIENCE: Final = 5.0
 """Seconds after which a connection that is not yet there counts as an outage: a name server, too, may be silent."""
 _RUNS_SECONDS: Final = 10.0
@@ -96,6 +98,13 @@ class Watch:
     def wait_for_first_look(self, seconds: float) -> None:
         """Waits, at most this time, until the page shows the first state of the database."""
         self._first_look.wait(seconds)
+
+    def require_answers(self) -> None:
+        """Raises DatabaseUnreachable at once if the last seconds had an outage: no page waits for the same silence."""
+        with self._lock:
+            outage, queues = self._seen.outage, self._seen.queues
+        if outage is not None and (datetime.now(UTC) - outage.until).total_seconds() < _FRESH:
+            raise DatabaseUnreachable(in_words(outage, queues["sync"].total if queues and "sync" in queues else None))
 
     def ask_doctor(self) -> None:
         """Begins the checks of the doctor, unless they run."""
