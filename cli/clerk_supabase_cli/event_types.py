@@ -72,6 +72,11 @@ def what_heals(kind: Kind) -> str:
     return FACTS[kind].healed_by or _REPLAY
 
 
+def in_words(kind: str) -> str:
+    """The name of one object of a kind, for people; the name of an app's table stays as it is."""
+    return kind if "." in kind else kind.replace("_", " ")
+
+
 def plural(kind: Kind) -> str:
     """The name of a kind's objects."""
     return FACTS[kind].plural if kind in FACTS else f"{kind}s"

@@ -78,15 +78,15 @@ def compared(age: float | None) -> Database:
     ],
 )
 def test_the_most_important_fact_is_the_headline(state: Seen, words: str) -> None:
-    assert verdict(state).words == words
-    assert (verdict(state).mood == "good") == ("true to Clerk" in words)
+    assert verdict(state, NOW).words == words
+    assert (verdict(state, NOW).mood == "good") == ("true to Clerk" in words)
 
 
 def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
     state = seen()
     state.outages["tables"] = Outage(NOW, NOW, "no answer in the time to connect")
     state.outages["events"] = Outage(NOW - timedelta(minutes=1), NOW, "no answer within 5 s")
-    told = verdict(state)
+    told = verdict(state, NOW)
     assert told.mood == "bad"
     assert told.words == f"The database has not answered since {NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC"
     assert "no answer within 5 s" in told.facts
@@ -95,10 +95,10 @@ def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
 def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> None:
     state = seen()
     state.is_stale = True
-    assert verdict(state).mood == "unknown"
+    assert verdict(state, NOW).mood == "unknown"
     state = seen()
     state.read_at = NOW - timedelta(minutes=10)
-    assert (verdict(state).mood, verdict(state).words) == ("unknown", "Reading the database again")
+    assert (verdict(state, NOW).mood, verdict(state, NOW).words) == ("unknown", "Reading the database again")
 
 
 def test_a_viewer_gets_what_is_newer_and_no_list_grows() -> None:

@@ -31,8 +31,9 @@ class Verdict:
     facts: tuple[str, ...] = ()
 
 
-def verdict(seen: Seen) -> Verdict:
-    """The most important fact decides."""
+def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
+    """The most important fact decides. An answer of long before *now* is no answer."""
+    now = now or datetime.now(UTC)
     if seen.outage:
         return Verdict("bad", f"The {since_when(seen.outage)}", tuple(_about_outage(seen)))
     database = seen.database
@@ -40,7 +41,7 @@ def verdict(seen: Seen) -> Verdict:
         return Verdict("bad", "The tables cannot be read", (seen.database_error,))
     if database is None or seen.read_at is None:
         return Verdict("unknown", "Reading the database")
-    if seen.is_stale or datetime.now(UTC) - seen.read_at > _OLDEST:
+    if seen.is_stale or now - seen.read_at > _OLDEST:
         return Verdict("unknown", "Reading the database again", (f"the last answer is of {in_utc(seen.read_at)} UTC",))
     if stopped := stopped_run(seen):
         return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))

@@ -184,6 +184,13 @@ def connect(url: str, patience: Patience = PATIENT, **options: Any) -> Connectio
     raise _not_reached(reason, str(given["host"]))
 
 
+def advice_on_name(typed: str, example: str = "public.tasks") -> str:
+    """The advice after Postgres did not find a table."""
+    if typed.count(".") == 1:
+        return "create the table first, or correct its name"
+    return f"spell it schema.table, as in {example}"
+
+
 def why_unreachable(url: str, patience: Patience = LOOK) -> DatabaseUnreachable | None:
     """The error of a connection, within seconds; None if the database lets this command in. Raises SetUpWrong."""
     try:

@@ -10,6 +10,7 @@ from typing import Final, LiteralString
 import psycopg
 
 from clerk_supabase.errors import SetUpWrong
+from clerk_supabase_cli.event_types import in_words as kind_in_words
 from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseFailed, DatabaseUnreachable, open_database
 from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
@@ -393,7 +394,7 @@ def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
     """A sentence for each kind and reason of failed purges."""
     for each in not_purged:
         yield (
-            f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
+            f"{counted(each.count, f'deleted {kind_in_words(each.kind)} row')} could not be purged "
             f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
         )
 
