@@ -105,5 +105,8 @@ def test_the_console_says_since_when_a_database_hangs_and_goes_on_afterwards(url
         page = visitor.sees("The database has not answered since")
         assert "as a whole" not in page
         assert SINCE.findall(visitor.get().text) == SINCE.findall(page)
+        timeline = visitor.get("timeline?id=user_1")
+        assert timeline.status_code == 503
+        assert "no answer" in timeline.text
         proxy.go_on()
         visitor.sees("as a whole")
