@@ -57,10 +57,13 @@ class Patience:
     silence: float
     proof: int
     """The time of the other connection to show that the server is alive."""
+    asks_server: bool = False
+    """True: the proof is an answer to a statement. False: a login suffices, which a pooler answers while all its
+    connections to the server are in use, such as by the statement that is waited for."""
 
 
 PATIENT: Final = Patience(connect=10, silence=10.0, proof=10)
-LOOK: Final = Patience(connect=4, silence=2.0, proof=3)
+LOOK: Final = Patience(connect=4, silence=2.0, proof=3, asks_server=True)
 """For commands that tell a person about an outage: together at most five seconds."""
 
 
@@ -130,7 +133,7 @@ class OwnersConnection(psycopg.Connection[Row]):
 
     def _require_life(self, patience: Patience) -> None:
         """Raises DatabaseUnreachable, and closes this connection, unless the server answers another connection."""
-        if _answers(self.keywords, patience.proof):
+        if _answers(self.keywords, patience):
             return
         # An answer that comes later would be taken for that to the next question.
         self.pgconn.finish()
@@ -200,13 +203,14 @@ def why_unreachable(url: str, patience: Patience = LOOK) -> DatabaseUnreachable 
         return error
 
 
-def _answers(keywords: Mapping[str, Any], seconds: int) -> bool:
-    """Tells whether the server answers a new connection within this time for each step; an error is an answer, too."""
-    limited = {**keywords, "connect_timeout": str(seconds)}
+def _answers(keywords: Mapping[str, Any], patience: Patience) -> bool:
+    """Tells whether a new connection is answered in time; an error is an answer, too."""
+    limited = {**keywords, "connect_timeout": str(patience.proof)}
     try:
         with LimitedConnection.connect(make_conninfo("", **limited), autocommit=True) as connection:
-            connection.patience_seconds = float(seconds)
-            connection.execute("select 1")
+            if patience.asks_server:
+                connection.patience_seconds = float(patience.proof)
+                connection.execute("select 1")
     except DatabaseUnavailable:
         return False
     except psycopg.Error as error:

@@ -227,10 +227,10 @@ class Status:
     @property
     def problems(self) -> list[str]:
         """Problems for a person to look at, each in a sentence; empty without problems."""
-        outage = list(outage_problems(self))
+        is_told = self.is_unreachable and self.outage is not None
         return [
-            *outage,
-            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not outage),
+            *outage_problems(self),
+            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not is_told),
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
             *(unfed_problems(self.database.unfed) if self.database else ()),
