@@ -70,7 +70,9 @@ def test_a_slow_statement_is_waited_for_also_when_the_server_takes_no_other_conn
 
 def test_no_answer_to_a_statement_or_to_a_new_connection_is_an_outage(url: str, proxy: CountingProxy) -> None:
     with ExitStack() as stack:
-        connection = stack.enter_context(open_database(url, Patience(connect=60, silence=0.3, proof=2, asks_server=True)))
+        connection = stack.enter_context(
+            open_database(url, Patience(connect=60, silence=0.3, proof=2, asks_server=True))
+        )
         proxy.hold()
         with pytest.raises(
             DatabaseUnreachable, match=r"no answer within 2\.3 s, nor to another connection; the server on"
