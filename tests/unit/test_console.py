@@ -19,7 +19,6 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import verdict
 from clerk_supabase_cli.operate.function_logs import Outage
-from clerk_supabase_cli.operate.reconcile_report import counts_list
 from clerk_supabase_cli.operate.status import Compared, Database, LeftOut
 
 NOW = datetime.now(UTC)
@@ -104,17 +103,10 @@ def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> Non
     assert (verdict(state, NOW).mood, verdict(state, NOW).words) == ("unknown", "Reading the database again")
 
 
-def test_kinds_are_words_for_people_and_a_table_of_the_app_keeps_its_name() -> None:
+def test_the_kind_of_a_changed_row_is_in_words() -> None:
     rendering = Rendering(About("d", "", can_write=False, can_replay=False, form_token="", operator=""))
     entry = Entry("change 1", NOW, "change", None, "waitlist_entry insert", "w_1", "reconcile", None, None, [])
     assert "waitlist entry insert" in rendering.rows([entry])[0]
-    listed = counts_list({"waitlist_entry": {"missing": 1}, "public.team_members": {"missing": 2}})
-    assert listed is not None
-    assert [line.plain.split("  ")[0] for line in listed.lines(None)] == [
-        "kind",
-        "waitlist entry",
-        "public.team_members",
-    ]
 
 
 def test_a_viewer_gets_what_is_newer_and_no_list_grows() -> None:
