@@ -24,6 +24,7 @@ from tests.kit.proxy import CountingProxy
 SHORT = Patience(connect=2, silence=0.3, proof=2)
 # A loaded machine may take long for a proof of life.
 LONG = Patience(connect=60, silence=0.3, proof=60)
+SILENT = r"no answer within 2\.3 s, nor to another connection"
 SINCE = re.compile(r"database has not answered since ([-0-9: ]+) UTC")
 
 
@@ -69,21 +70,21 @@ def test_a_slow_statement_is_waited_for_also_when_the_server_takes_no_other_conn
 
 
 def test_no_answer_to_a_statement_or_to_a_new_connection_is_an_outage(url: str, proxy: CountingProxy) -> None:
+    patience = Patience(connect=60, silence=0.3, proof=2, asks_server=True)
     with ExitStack() as stack:
-        connection = stack.enter_context(
-            open_database(url, Patience(connect=60, silence=0.3, proof=2, asks_server=True))
-        )
+        connection = stack.enter_context(open_database(url, patience))
         proxy.hold()
-        with pytest.raises(
-            DatabaseUnreachable, match=r"no answer within 2\.3 s, nor to another connection; the server on"
-        ):
+        with pytest.raises(DatabaseUnreachable, match=f"{SILENT}; the server on this machine is stopped"):
             connection.execute("select 1")
         assert connection.closed
-    unreachable = why_unreachable(url, SHORT)
-    assert unreachable is not None
-    assert "no answer in the time to connect" in str(unreachable)
+    assert "no answer in the time to connect" in str(why_unreachable(url, SHORT))
     proxy.go_on()
     eventually(lambda: why_unreachable(url, SHORT), operator.not_)
+
+
+def test_a_pooler_that_lets_in_and_has_no_server_is_an_outage_too(url: str, proxy: CountingProxy) -> None:
+    proxy.hold(statements_only=True)
+    assert re.search(SILENT, str(why_unreachable(url, Patience(connect=60, silence=0.3, proof=2, asks_server=True))))
 
 
 def test_a_stopped_server_is_told_with_a_begin_that_does_not_move(server: EmbeddedPostgres) -> None:

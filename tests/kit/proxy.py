@@ -19,6 +19,9 @@ _NO_GOODBYE: Final = struct.pack("ii", 1, 0)
 # The message ReadyForQuery, but for its last byte, the state of the transaction.
 _READY: Final = b"Z\x00\x00\x00\x05"
 
+# The first messages of a statement: Query and Parse.
+_STATEMENTS: Final = (b"Q", b"P")
+
 T = TypeVar("T")
 
 
@@ -38,6 +41,7 @@ class CountingProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lets_in = False
         self._passes = asyncio.Event()
         self._passes.set()
         self.round_trips = 0
@@ -61,8 +65,12 @@ class CountingProxy:
         """Drops every connection as a broken network does. New ones are let through."""
         self._run(self._drop())
 
-    def hold(self) -> None:
-        """Passes nothing on any more, as a firewall that drops packets: connections are accepted, and stay silent."""
+    def hold(self, *, statements_only: bool = False) -> None:
+        """Passes nothing on any more, as a firewall that drops packets: connections are accepted, and stay silent.
+
+        *statements_only*: lets clients log in, as a pooler that has lost its server.
+        """
+        self._lets_in = statements_only
         self._loop.call_soon_threadsafe(self._passes.clear)
 
     def go_on(self) -> None:
@@ -139,7 +147,8 @@ class CountingProxy:
             due, data = await on_the_way.get()
             if (early := due - self._loop.time()) > 0:
                 await asyncio.sleep(early)
-            await self._passes.wait()
+            if not self._lets_in or data.startswith(_STATEMENTS):
+                await self._passes.wait()
             writer.write(data)
             on_the_way.task_done()
 

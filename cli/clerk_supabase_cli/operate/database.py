@@ -195,9 +195,10 @@ def advice_on_name(typed: str, example: str = "public.tasks") -> str:
 
 
 def why_unreachable(url: str, patience: Patience = LOOK) -> DatabaseUnreachable | None:
-    """The error of a connection, within seconds; None if the database lets this command in. Raises SetUpWrong."""
+    """The error of a first statement, within seconds; None if the database answers. Raises SetUpWrong."""
     try:
-        with open_database(url, patience):
+        with open_database(url, patience) as connection:
+            connection.execute("select 1")
             return None
     except DatabaseUnreachable as error:
         return error
