@@ -78,6 +78,11 @@ def how_it_comes(kind: Kind) -> str:
     return "; Clerk sends no events about them: full and quick runs write the rows" if is_only_listed else ""
 
 
+def in_words(kind: str) -> str:
+    """The name of one object of a kind, for people; the name of an app's table stays as it is."""
+    return kind if "." in kind else kind.replace("_", " ")
+
+
 def plural(kind: Kind) -> str:
     """The name of a kind's objects."""
     return FACTS[kind].plural if kind in FACTS else f"{kind}s"

@@ -37,6 +37,7 @@ SECONDS: Final = 90
 TOLERATED: Final = 0.02
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 1000}
 SMALL: Final[ViewportSize] = {"width": 1280, "height": 860}
+TABLET: Final[ViewportSize] = {"width": 768, "height": 1024}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
 
 # An hour of a small app, then some events that have just been applied.
@@ -162,7 +163,9 @@ def test_texts_of_the_database_run_nothing_and_every_page_is_accessible(
     assert violations(page, axe) == []
     page.set_viewport_size(PHONE)
     assert violations(page, axe) == []
-    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    for size in (PHONE, TABLET):
+        page.set_viewport_size(size)
+        assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
 
     parked.get_by_role("link", name="onerror").first.click()
     page.get_by_role("button", name="Show the body").click()

@@ -121,8 +121,8 @@ def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Conne
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["public.nothing", "user"], "does not exist: spell it schema.table"),
-        (["nowhere.notes", "user"], "does not exist: spell it schema.table"),
+        (["public.nothing", "user"], "does not exist: create the table first, or correct its name"),
+        (["nowhere.notes", "user"], "does not exist: create the table first, or correct its name"),
         (["clerk.users", "user"], "cannot be secured"),
         (["public.notes", "organization", "--write-role", "admin"], "a role is spelled org:<role>"),
     ],

@@ -234,7 +234,8 @@ def test_while_the_database_is_unavailable_the_status_shows_the_queues_and_is_st
 
     assert report["queues"]["sync"]["waiting"] == 0
     [problem] = report["problems"]
-    assert problem.startswith("the database is unavailable; 0 events wait; connection refused")
+    assert problem.startswith("the database is unavailable since 20")
+    assert "; 0 events wait; connection refused: nothing listens at this host and port; start the server" in problem
 
 
 @pytest.mark.parametrize(

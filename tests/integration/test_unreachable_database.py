@@ -13,6 +13,7 @@ from psycopg import sql
 
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import main
+from clerk_supabase_cli.operate.reachability import advice
 from tests.kit.databases import Database
 from tests.kit.refusing_pooler import refusing
 
@@ -82,7 +83,16 @@ def test_a_port_a_host_and_a_server_without_an_answer_are_told_apart(said: Said)
     assert "nothing listens at this host and port; start the server" in said(f"{WRONG}@127.0.0.1:{free_port()}/d")
     assert "has no address in DNS; check its spelling" in said(f"{WRONG}@db.invalid/d")
     with silent() as port:
-        assert "a firewall or the Network Restrictions" in said(f"{WRONG}@127.0.0.1:{port}/d?connect_timeout=2")
+        assert "is stopped, paused or overloaded" in said(f"{WRONG}@127.0.0.1:{port}/d?connect_timeout=2")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
+def test_the_advice_fits_the_address(host: str) -> None:
+    reason = "no answer in the time to connect"
+    assert advice(reason, host).startswith("the server on this machine is stopped")
+    for words in ("paused", "pooler", "firewall"):
+        assert words in advice(reason, "db.abc.supabase.co")
+    assert "dashboard" not in advice("connection refused: nothing listens", host)
 
 
 @pytest.mark.parametrize(

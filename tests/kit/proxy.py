@@ -1,4 +1,4 @@
-"""A TCP proxy for Postgres that counts round trips, and can delay or drop connections."""
+"""A TCP proxy for Postgres that counts round trips, and can delay, hold or drop connections."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _NO_GOODBYE: Final = struct.pack("ii", 1, 0)
 # The message ReadyForQuery, but for its last byte, the state of the transaction.
 _READY: Final = b"Z\x00\x00\x00\x05"
 
+# The first messages of a statement: Query and Parse.
+_STATEMENTS: Final = (b"Q", b"P")
+
 T = TypeVar("T")
 
 
@@ -38,6 +41,9 @@ class CountingProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._lets_in = False
+        self._passes = asyncio.Event()
+        self._passes.set()
         self.round_trips = 0
         """Number of round trips until now, over all connections."""
         self.port = 0
@@ -58,6 +64,18 @@ class CountingProxy:
     def cut(self) -> None:
         """Drops every connection as a broken network does. New ones are let through."""
         self._run(self._drop())
+
+    def hold(self, *, statements_only: bool = False) -> None:
+        """Passes nothing on any more, as a firewall that drops packets: connections are accepted, and stay silent.
+
+        *statements_only*: lets clients log in, as a pooler that has lost its server.
+        """
+        self._lets_in = statements_only
+        self._loop.call_soon_threadsafe(self._passes.clear)
+
+    def go_on(self) -> None:
+        """Passes everything on again, also what was held back."""
+        self._loop.call_soon_threadsafe(self._passes.set)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE_SECONDS)
@@ -129,6 +147,8 @@ class CountingProxy:
             due, data = await on_the_way.get()
             if (early := due - self._loop.time()) > 0:
                 await asyncio.sleep(early)
+            if not self._lets_in or data.startswith(_STATEMENTS):
+                await self._passes.wait()
             writer.write(data)
             on_the_way.task_done()
 

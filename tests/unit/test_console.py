@@ -14,8 +14,11 @@ from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console import plots
 from clerk_supabase_cli.console.hub import LISTED, Hub
 from clerk_supabase_cli.console.minutes import SHOWN, Minute
+from clerk_supabase_cli.console.rendering import About, Rendering
 from clerk_supabase_cli.console.seen import Seen
+from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import verdict
+from clerk_supabase_cli.operate.function_logs import Outage
 from clerk_supabase_cli.operate.status import Compared, Database, LeftOut
 
 NOW = datetime.now(UTC)
@@ -77,20 +80,33 @@ def compared(age: float | None) -> Database:
     ],
 )
 def test_the_most_important_fact_is_the_headline(state: Seen, words: str) -> None:
-    assert verdict(state).words == words
-    assert (verdict(state).mood == "good") == ("true to Clerk" in words)
+    assert verdict(state, NOW).words == words
+    assert (verdict(state, NOW).mood == "good") == ("true to Clerk" in words)
 
 
-def test_an_outage_keeps_its_beginning_and_what_was_known_before() -> None:
+def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
     state = seen()
-    state.begin_outage("connection refused")
-    began = state.outage.since if state.outage else None
-    state.begin_outage("starting up")
-    assert state.outage is not None
-    assert state.outage.since == began
-    told = verdict(state)
-    assert (told.mood, told.words) == ("bad", f"The database is unavailable since {began:%Y-%m-%d %H:%M:%S} UTC")
-    assert "starting up" in told.facts
+    state.outages["tables"] = Outage(NOW, NOW, "no answer in the time to connect")
+    state.outages["events"] = Outage(NOW - timedelta(minutes=1), NOW, "no answer within 5 s")
+    told = verdict(state, NOW)
+    assert told.mood == "bad"
+    assert told.words == f"The database has not answered since {NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC"
+    assert "no answer within 5 s" in told.facts
+
+
+def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> None:
+    state = seen()
+    state.is_stale = True
+    assert verdict(state, NOW).mood == "unknown"
+    state = seen()
+    state.read_at = NOW - timedelta(minutes=10)
+    assert (verdict(state, NOW).mood, verdict(state, NOW).words) == ("unknown", "Reading the database again")
+
+
+def test_the_kind_of_a_changed_row_is_in_words() -> None:
+    rendering = Rendering(About("d", "", can_write=False, can_replay=False, form_token="", operator=""))
+    entry = Entry("change 1", NOW, "change", None, "waitlist_entry insert", "w_1", "reconcile", None, None, [])
+    assert "waitlist entry insert" in rendering.rows([entry])[0]
 
 
 def test_a_viewer_gets_what_is_newer_and_no_list_grows() -> None:

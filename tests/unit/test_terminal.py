@@ -65,5 +65,5 @@ def test_a_command_to_copy_is_not_folded() -> None:
 def test_the_kinds_of_a_run_are_in_the_order_of_writing_with_the_tables_of_the_app_last() -> None:
     listed = counts_list({each: {"listed": 1} for each in ("role", "user", "public.people", "subscription_item")})
     assert listed is not None
-    kinds = [line.plain.split()[0] for line in listed.lines(80)]
-    assert kinds == ["kind", "user", "role", "subscription_item", "public.people"]
+    kinds = [line.plain.split("  ")[0] for line in listed.lines(80)]
+    assert kinds == ["kind", "user", "role", "subscription item", "public.people"]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from clerk_supabase_cli.operate.function_logs import Outage
 from clerk_supabase_cli.operate.monitor.watch import watch
 from clerk_supabase_cli.operate.queues import Depth
 from clerk_supabase_cli.operate.status import Status
@@ -19,10 +20,14 @@ from clerk_supabase_cli.terminal import Terminal
 BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
-def looked(waiting: int, failed: str = "") -> Status:
-    """The status of a queue, with or without an outage of the database."""
+def looked(waiting: int, failed: str = "", *, minutes: int = 0) -> Status:
+    """The status of a queue, with or without an outage of the database, which began some minutes after BEGAN."""
     queues = {"sync": Depth(waiting, 0, 0, 0.0)}
-    return Status(None, queues, {}, {"database": failed} if failed else {}, is_unreachable=bool(failed))  # type: ignore[arg-type]
+    if not failed:
+        return Status(None, queues, {}, {})  # type: ignore[arg-type]
+    since = BEGAN + timedelta(minutes=minutes)
+    outage = Outage(since, since, failed)
+    return Status(None, queues, {}, {"database": failed}, is_unreachable=True, outage=outage)  # type: ignore[arg-type]
 
 
 def watched(console: Terminal, *looks: Status) -> Status:
@@ -52,8 +57,9 @@ def moments() -> Callable[[], datetime]:
 
 def test_a_pipe_gets_a_line_for_each_change_and_the_begin_and_end_of_an_outage() -> None:
     out = io.StringIO()
-    last = watched(Terminal(file=out), looked(0), looked(0), looked(1, "down"), looked(4, "down"), looked(0))
-    unavailable = "stuck: the database is unavailable since 2026-11-28 12:00:10 UTC;"
+    last = watched(Terminal(file=out), looked(0), looked(0), looked(1, "down"), looked(4, "down", minutes=1), looked(0))
+    # The begin does not move, whatever the logs say later.
+    unavailable = "stuck: the database is unavailable since 2026-11-28 12:00:00 UTC;"
     assert [line.removeprefix("2026-11-28 12:00:") for line in out.getvalue().splitlines()] == [
         "00 UTC  sync queue: 0 waiting, 0 in flight, 0 delayed",
         "00 UTC  nothing is stuck",

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.database import Connection, advice_on_name
 
 # Every schema but Postgres's, Supabase's and the mirror's.
 OTHER_SCHEMAS: Final = (
@@ -201,13 +201,13 @@ def find_table(connection: Connection, spelled: str) -> Table:
         with connection.transaction():
             [(oid,)] = connection.execute(_FIND, [spelled]).fetchall()
     except psycopg.Error as error:
-        raise TableMissing(f"{spelled}: {error.diag.message_primary}; spell it schema.table") from None
+        raise TableMissing(f"{spelled}: {error.diag.message_primary}; {advice_on_name(spelled)}") from None
     found = read_tables(connection, [oid]) if oid else {}
     # The search path finds the catalogue of Postgres by a bare name.
     if oid and found[oid].schema != "pg_catalog":
         return found[oid]
     meant = connection.execute(_MEANT, [list(OTHER_SCHEMAS), spelled[:_LONGEST_NAME]]).fetchone()
-    advice = f"did you mean {meant[0]}?" if meant else "spell it schema.table"
+    advice = f"did you mean {meant[0]}?" if meant else advice_on_name(spelled)
     raise TableMissing(f"{spelled} does not exist; {advice}")
 
 

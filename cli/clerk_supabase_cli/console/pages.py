@@ -106,6 +106,7 @@ class Pages:
         entities: Sequence[Entity] = []
         moments: Sequence[Moment] = []
         try:
+            self._watch.require_answers()
             entities, moments = timeline(self._wanted.database_url, clerk_id)
         except (Failure, ClerkSupabaseError) as error:
             problem, status = str(error), _status(error)
@@ -123,6 +124,7 @@ class Pages:
         asked = request.query_params.get("id", "")
         run_id = int(asked) if asked.isdecimal() and len(asked) < 16 else 0
         try:
+            self._watch.require_answers()
             with open_runs(self._wanted.database_url) as runs:
                 details = runs.show(run_id, limit=_FINDINGS)
         except (Failure, ClerkSupabaseError) as error:
@@ -140,6 +142,7 @@ class Pages:
     def _event(self, svix_id: str, *, with_body: bool) -> Response:
         svix_id = svix_id[:_LONGEST_ID]
         try:
+            self._watch.require_answers()
             with open_database(self._wanted.database_url) as connection:
                 event, body = read(connection, svix_id)
         except (Failure, ClerkSupabaseError) as error:

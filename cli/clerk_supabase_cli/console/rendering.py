@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import MOODS, last_complete, repaired, stopped_run, verdict
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict
-from clerk_supabase_cli.event_types import is_compared, plural
+from clerk_supabase_cli.event_types import in_words, is_compared, plural
 from clerk_supabase_cli.operate.explain import describe
 from clerk_supabase_cli.operate.queues import IN_WORDS
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total, what_was_done
@@ -74,6 +75,7 @@ class Rendering:
             "ago": _ago,
             "lasting": how_long,
             "line": _line,
+            "words": in_words,
             "dotted": _dotted,
             "seconds_between": _seconds_between,
             "worst_first": _worst_first,
@@ -97,6 +99,9 @@ class Rendering:
             "stopped": stopped_run(seen),
             "complete": last_complete(seen),
             "problems": seen.status.problems,
+            "as_of": f" (read at {in_utc(seen.read_at)} UTC)"
+            if seen.read_at and (seen.outage or seen.is_stale)
+            else "",
         }
         return {name: self._templates.get_template(f"panels/{name}.html").render(facts) for name in PANELS}
 
@@ -122,8 +127,8 @@ def _line(text: object) -> str:
 
 
 def _dotted(text: str) -> Markup:
-    """A type of event, which may go on in the next line after its dot."""
-    return Markup(".<wbr>").join(text.split("."))
+    """A type of event, which may go on in the next line after its dot, and before a word in capitals."""
+    return Markup("<wbr>").join(re.split(r"(?<=\.)|(?<=[a-z])(?=[A-Z])", text))
 
 
 def _clock(moment: datetime) -> str:

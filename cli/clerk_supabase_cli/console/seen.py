@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Final
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.doctor.verdicts import Result
+from clerk_supabase_cli.operate.function_logs import Outage
 from clerk_supabase_cli.operate.parked import ParkedEvent
 from clerk_supabase_cli.operate.queues import Depth, Name
 from clerk_supabase_cli.operate.status import Database, Status
 
-NOT_LOOKED_AT: Final = Status(None, None, {}, {})
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time without answers of the database."""
-
-    since: datetime
-    reason: str
+Reader = Literal["events", "tables"]
+"""The two readers of the database, each with its own connection."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """The newest state that a look has found; older than now while the database is unavailable."""
+    """The newest state that a look has found; while the database is unavailable, the state before."""
 
     database: Database | None = None
-    database_error: str = ""
     queues: dict[Name, Depth] | None = None
     queues_error: str = ""
     why_no_queues: str = ""
@@ -38,7 +31,14 @@ class Seen:
     parked_total: int = 0
     runs: Sequence[RunSummary] = ()
     """Newest first."""
-    outage: Outage | None = None
+    errors: dict[Reader, str] = field(default_factory=dict)
+    """The errors of the readers whose last question had an error for an answer."""
+    has_answered: bool = False
+    """True: the database has answered this console."""
+    outages: dict[Reader, Outage] = field(default_factory=dict)
+    """The outages of the readers whose last question had no answer."""
+    is_stale: bool = False
+    """True: an outage has begun since the last complete look."""
     read_at: datetime | None = None
     """The time of the last complete look at the database."""
     checks: list[Result] = field(default_factory=list)
@@ -47,14 +47,20 @@ class Seen:
     checks_at: datetime | None = None
 
     @property
+    def database_error(self) -> str:
+        """The error of the tables; empty without one."""
+        return self.errors.get("tables", "") or self.errors.get("events", "")
+
+    @property
     def status(self) -> Status:
         """The state as `clerk-supabase status` tells it."""
-        failed = {"database": self.database_error, "queues": self.queues_error}
+        outage = self.outage
+        failed = {"database": outage.reason if outage else self.database_error, "queues": self.queues_error}
         failed = {name: reason for name, reason in failed.items() if reason}
         missing = {"queues": self.why_no_queues} if self.why_no_queues else {}
-        return replace(NOT_LOOKED_AT, database=self.database, queues=self.queues, not_looked_at=missing, failed=failed)
+        return Status(self.database, self.queues, missing, failed, is_unreachable=outage is not None, outage=outage)
 
-    def begin_outage(self, reason: str) -> None:
-        """Notes that the database does not answer; the beginning of an outage stays."""
-        since = self.outage.since if self.outage else datetime.now(UTC)
-        self.outage = Outage(since, reason)
+    @property
+    def outage(self) -> Outage | None:
+        """The present outage, with the earliest begin of all readers; None while all are answered."""
+        return min(self.outages.values(), key=lambda each: each.since, default=None)

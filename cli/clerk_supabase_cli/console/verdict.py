@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.age_checks import OLDEST_USERS_SECONDS
 from clerk_supabase_cli.event_types import is_compared, plural
+from clerk_supabase_cli.operate.monitor.outages import since_when, they_wait
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
 from clerk_supabase_cli.operate.status import Compared, Database
 from clerk_supabase_cli.printing import counted, how_long, in_utc
@@ -30,16 +31,18 @@ class Verdict:
     facts: tuple[str, ...] = ()
 
 
-def verdict(seen: Seen) -> Verdict:
-    """The most important fact decides."""
+def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
+    """The most important fact decides. An answer of long before *now* is no answer."""
+    now = now or datetime.now(UTC)
     if seen.outage:
-        since = in_utc(seen.outage.since)
-        return Verdict("bad", f"The database is unavailable since {since} UTC", tuple(_about_outage(seen)))
+        return Verdict("bad", f"The {since_when(seen.outage)}", tuple(_about_outage(seen)))
     database = seen.database
     if seen.database_error:
         return Verdict("bad", "The tables cannot be read", (seen.database_error,))
-    if database is None:
+    if database is None or seen.read_at is None:
         return Verdict("unknown", "Reading the database")
+    if seen.is_stale or now - seen.read_at > _OLDEST:
+        return Verdict("unknown", "Reading the database again", (f"the last answer is of {in_utc(seen.read_at)} UTC",))
     if stopped := stopped_run(seen):
         return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))
     if problems := seen.status.problems:
@@ -55,6 +58,8 @@ def verdict(seen: Seen) -> Verdict:
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
+# The pause between two counts of `status` is a minute, and on a large database a count takes some seconds.
+_OLDEST: Final = timedelta(minutes=3)
 _COMPARE: Final = "to compare everything: clerk-supabase reconcile"
 
 
@@ -83,9 +88,7 @@ def _about_outage(seen: Seen) -> Iterator[str]:
     if seen.outage:
         yield seen.outage.reason
     if seen.queues and "sync" in seen.queues:
-        yield f"{counted(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
-    if seen.read_at:
-        yield f"the rest of this page is of {in_utc(seen.read_at)} UTC"
+        yield f"{they_wait(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
 
 
 def _about_brake(run: RunSummary) -> Iterator[str]:

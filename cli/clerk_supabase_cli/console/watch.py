@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
+from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, SetUpWrong
 from clerk_supabase_cli.console.hub import Hub
 from clerk_supabase_cli.console.minutes import Hour
 from clerk_supabase_cli.console.rendering import Rendering
-from clerk_supabase_cli.console.seen import Seen
+from clerk_supabase_cli.console.seen import Reader, Seen
 from clerk_supabase_cli.console.tail import Tail
 from clerk_supabase_cli.console.wanted import Wanted
 from clerk_supabase_cli.doctor.examination import examine
@@ -21,17 +21,23 @@ from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import open_runs
-from clerk_supabase_cli.operate.database import Connection, open_database
+from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseUnreachable, open_database
+from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.parked import Selection, count, find
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
+from clerk_supabase_cli.operate.reachability import NO_ANSWER
 from clerk_supabase_cli.operate.status import Database, read_database
 
 # An event is on the screen within a second.
 _EVERY: Final = 0.7
 _MINUTES_EVERY: Final = 4
 """Looks for new entries between two looks at the minutes."""
+_FRESH: Final = 10.0
+"""Seconds after a failed look in which the outage is taken to go on."""
 _PATIENCE: Final = 5.0
-"""Seconds without any answer after which the database counts as unavailable."""
+"""Seconds after which a connection that is not yet there counts as an outage: a name server, too, may be silent."""
+_RUNS_SECONDS: Final = 10.0
+"""The longest wait for the list of comparisons, locks included."""
 _TABLES_EVERY: Final = 3.0
 # `status` counts a day of deliveries: on a large database this takes seconds, and the pause grows with it.
 _SHARE_OF_TIME: Final = 30
@@ -62,8 +68,9 @@ class Watch:
         self._seen = Seen()
         self._hour = Hour()
         self._status_at = self._status_took = 0.0
-        self._asked_at: float | None = None
-        """The time of the question to the database that has no answer yet."""
+        self._outages = Outages.of(wanted.database_url)
+        self._connects_since: datetime | None = None
+        """The time at which the reader of events began to open a connection that is not yet there."""
         self._threads = [
             threading.Thread(target=self._report_faults, args=(work,), name=work.__name__, daemon=True)
             for work in (self._follow_events, self._follow_tables, self._follow_queues, self._notice_silence)
@@ -92,6 +99,13 @@ class Watch:
         """Waits, at most this time, until the page shows the first state of the database."""
         self._first_look.wait(seconds)
 
+    def require_answers(self) -> None:
+        """Raises DatabaseUnreachable at once if the last seconds had an outage: no page waits for the same silence."""
+        with self._lock:
+            outage, queues = self._seen.outage, self._seen.queues
+        if outage is not None and (datetime.now(UTC) - outage.until).total_seconds() < _FRESH:
+            raise DatabaseUnreachable(in_words(outage, queues["sync"].total if queues and "sync" in queues else None))
+
     def ask_doctor(self) -> None:
         """Begins the checks of the doctor, unless they run."""
         with self._change() as seen:
@@ -107,22 +121,23 @@ class Watch:
         while not self._over.is_set():
             if not self._hub.wait_until_wanted(_IDLE):
                 continue
+            asked_at = datetime.now(UTC)
             try:
-                with self._asked(), open_database(self._wanted.database_url) as connection:
+                with self._connected(asked_at) as connection:
                     for looks in self._while_wanted():
+                        asked_at = datetime.now(UTC)
                         self._read_events(connection, tail, with_minutes=looks % _MINUTES_EVERY == 0)
             except (Failure, SetUpWrong) as error:
-                self._begin_outage(str(error))
+                self._failed("events", asked_at, error)
                 self._over.wait(_EVERY)
 
     def _read_events(self, connection: Connection, tail: Tail, *, with_minutes: bool) -> None:
-        with self._asked():
-            entries = tail.read(connection)
-            if with_minutes:
-                self._hour.read(connection)
+        entries = tail.read(connection)
+        if with_minutes:
+            self._hour.read(connection)
         self._hub.append(self._rendering.rows(entries))
+        is_back = self._answered("events")
         with self._lock:
-            is_back, self._seen.outage = self._seen.outage is not None, None
             parked = {each.svix_id for each in self._seen.parked}
         if is_back or any(each.what != "event" or each.svix_id in parked for each in entries):
             self._tables_due.set()
@@ -145,23 +160,23 @@ class Watch:
             self._over.wait(_LEAST_PAUSE)
 
     def _read_tables(self, *, with_status: bool) -> None:
-        url = self._wanted.database_url
+        url, asked_at = self._wanted.database_url, datetime.now(UTC)
         try:
-            status = self._read_status(url) if with_status else None
-            with open_database(url) as connection:
+            status = self._read_status(url) if with_status or self._seen.is_stale else None
+            with open_database(url, LOOK) as connection:
                 parked = find(connection, Selection(), limit=PARKED_SHOWN)
                 parked_total = count(connection, Selection())
-            with open_runs(url) as runs:
+            with open_runs(url, LOOK, _RUNS_SECONDS) as runs:
                 newest = runs.list(RUNS_SHOWN)
         except (Failure, ClerkSupabaseError) as error:
             self._status_took = 0.0
-            with self._change() as seen:
-                seen.database_error = str(error)
+            self._failed("tables", asked_at, error)
             return
+        self._answered("tables")
         with self._change() as seen:
             seen.parked, seen.parked_total, seen.runs = parked, parked_total, newest
             if status:
-                seen.database, seen.database_error, seen.read_at = status, "", datetime.now(UTC)
+                seen.database, seen.read_at, seen.is_stale = status, asked_at, False
 
     def _read_status(self, url: str) -> Database:
         began = time.monotonic()
@@ -193,11 +208,12 @@ class Watch:
             self._over.wait(self._queues_every)
 
     def _notice_silence(self) -> None:
-        """Notes an outage when the database neither answers nor fails: a lost network, or a server that hangs."""
+        """Notes an outage while a connection takes longer than its limit: the limit does not hold for a name server."""
         while not self._over.wait(1.0):
-            asked_at = self._asked_at
-            if asked_at is not None and time.monotonic() - asked_at > _PATIENCE:
-                self._begin_outage(f"no answer within {_PATIENCE:.0f} s")
+            since = self._connects_since
+            if since is not None and (datetime.now(UTC) - since).total_seconds() > _PATIENCE:
+                error = DatabaseUnreachable(f"{NO_ANSWER} within {_PATIENCE:.0f} s")
+                self._failed("events", since, error)
 
     def _ask_doctor(self) -> None:
         # A test event is recorded as a delivery.
@@ -217,8 +233,32 @@ class Watch:
                 work()
             except Exception as error:  # noqa: BLE001 - a page that stands still and says nothing would be worse
                 # Only the type: an unknown message may repeat a secret.
-                self._begin_outage(f"the console itself broke ({type(error).__name__}): please report it")
+                words = f"the console itself broke ({type(error).__name__}): please report it"
+                reader: Reader = "events" if work == self._follow_events else "tables"
+                self._failed(reader, datetime.now(UTC), Failure(words))
                 self._over.wait(_PATIENCE)
+
+    def _failed(self, reader: Reader, asked_at: datetime, error: Exception) -> None:
+        """Notes that a question has no answer, or an error for an answer."""
+        self._first_look.set()
+        with self._change() as seen:
+            if _is_outage(error):
+                seen.outages[reader] = self._outages.failed(asked_at, str(error))
+                seen.is_stale = True
+            else:
+                seen.outages.pop(reader, None)
+                seen.errors[reader] = str(error)
+
+    def _answered(self, reader: Reader) -> bool:
+        """Notes an answer; tells whether the question before had none."""
+        with self._lock:
+            seen = self._seen
+            seen.errors.pop(reader, None)
+            was_out = seen.outages.pop(reader, None) is not None
+            if not seen.outages and (was_out or not seen.has_answered):
+                seen.has_answered = True
+                self._outages.answered(datetime.now(UTC))
+            return was_out
 
     def _while_wanted(self) -> Iterator[int]:
         """Counts looks, one every 0.7 s; ends when nobody watches any more, so that the connection is closed."""
@@ -230,17 +270,14 @@ class Watch:
             self._over.wait(max(0.0, _EVERY - (time.monotonic() - began)))
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
-        self._asked_at = time.monotonic()
-        try:
-            yield
-        finally:
-            self._asked_at = None
-
-    def _begin_outage(self, reason: str) -> None:
-        self._first_look.set()
-        with self._change() as seen:
-            seen.begin_outage(reason)
+    def _connected(self, now: datetime) -> Iterator[Connection]:
+        with ExitStack() as stack:
+            self._connects_since = now
+            try:
+                connection = stack.enter_context(open_database(self._wanted.database_url, LOOK))
+            finally:
+                self._connects_since = None
+            yield connection
 
     @contextmanager
     def _change(self) -> Iterator[Seen]:
@@ -252,3 +289,7 @@ class Watch:
     def _publish(self) -> None:
         with self._lock:
             self._hub.publish(self._rendering.panels(self._seen, list(self._hour.minutes)))
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, DatabaseUnavailable) or (isinstance(error, DatabaseUnreachable) and error.is_outage)

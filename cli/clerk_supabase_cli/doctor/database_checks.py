@@ -52,6 +52,8 @@ _ADVICE: Final = (
         "give the role that password again, as psql's \\password does, or store the new",
     ),
     ("the pooler knows no such project", "compare the project with the one in Supabase's connection string"),
+    ("no answer", _STRING_IS_RIGHT),
+    ("starts, stops or recovers", _STRING_IS_RIGHT),
     ("too many connections", _STRING_IS_RIGHT),
     ("the pooler refuses", _STRING_IS_RIGHT),
     ("the pooler keeps this address out", _STRING_IS_RIGHT),

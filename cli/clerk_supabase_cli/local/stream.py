@@ -16,7 +16,7 @@ from rich.text import Text
 
 from clerk_supabase_cli.local.reload import INDENT
 from clerk_supabase_cli.local.stack import LocalStack
-from clerk_supabase_cli.operate.database import DatabaseFailed, connect
+from clerk_supabase_cli.operate.database import DatabaseFailed, Patience, connect
 from clerk_supabase_cli.printing import how_long, printable
 from clerk_supabase_cli.terminal import ASIDE, BAD, DOUBTFUL, GOOD, Terminal
 
@@ -33,6 +33,8 @@ _STYLES: Final = {"DEBUG": ASIDE, "INFO": GOOD, "WARNING": DOUBTFUL, "ERROR": BA
 _WORDS: Final = {"WARNING": "warn: ", "ERROR": "error: ", "CRITICAL": "error: "}
 # CloudWatch orders by milliseconds; a record written a moment later may carry an earlier time.
 _OVERLAP_MS: Final = 10_000
+# The lines of the stream do not wait for a database that hangs.
+_PATIENCE: Final = Patience(connect=2, silence=1.0, proof=2)
 
 # By the key of deliveries, then by the index of the audit log on the entity.
 _WHAT_CHANGED: Final = """
@@ -104,7 +106,7 @@ class Stream:
         if not ids:
             return {}
         try:
-            with connect(self._database_url, seconds=2) as database:
+            with connect(self._database_url, _PATIENCE) as database:
                 rows = database.execute(_WHAT_CHANGED, [ids]).fetchall()
         except (DatabaseFailed, psycopg.Error) as error:
             self._say_once(" ".join(str(error).split()))

@@ -25,7 +25,7 @@ from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import DATABASE_URL, open_database
+from clerk_supabase_cli.operate.database import DATABASE_URL, PATIENT, Patience, open_database
 from clerk_supabase_cli.operate.queues import Queues, client
 from clerk_supabase_cli.printing import StandardError
 
@@ -50,11 +50,14 @@ class Tools:
 
 
 @contextmanager
-def open_runs(database_url: str) -> Iterator[Runs]:
-    """The record of comparisons in the database. Raises DatabaseFailed, with advice, if it cannot be reached."""
-    with open_database(database_url):
+def open_runs(database_url: str, patience: Patience = PATIENT, seconds: float | None = None) -> Iterator[Runs]:
+    """The record of comparisons in the database. Raises DatabaseFailed, with advice, if it cannot be reached.
+
+    *seconds*: the longest wait for an answer; None: as long as the server takes.
+    """
+    with open_database(database_url, patience):
         pass
-    with closing(Store(_owners(database_url), lock_seconds=_LOCK_SECONDS)) as store:
+    with closing(Store(_owners(database_url), patience_seconds=seconds, lock_seconds=_LOCK_SECONDS)) as store:
         yield Runs(store)
 
 

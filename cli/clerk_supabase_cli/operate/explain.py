@@ -9,8 +9,9 @@ from typing import Final
 
 from rich.text import Text
 
+from clerk_supabase_cli.event_types import in_words
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.operate.database import LOOK, open_database
 from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
 from clerk_supabase_cli.printing import in_utc, printable
 from clerk_supabase_cli.terminal import BAD, DOUBTFUL, STRONG
@@ -71,7 +72,7 @@ union all
 select
     recorded_at,
     'left out',
-    kind || ': ' || array_to_string(fields, ', ') || ' (cannot be stored; the rest was applied)',
+    replace(kind, '_', ' ') || ': ' || array_to_string(fields, ', ') || ' (cannot be stored; the rest was applied)',
     svix_id,
     null
 from clerk_sync.dropped_fields
@@ -80,7 +81,7 @@ union all
 select
     found_at,
     'reconcile',
-    concat(kind, ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),
+    concat(replace(kind, '_', ' '), ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),
     'run ' || run_id,
     null
 from clerk_sync.reconcile_findings
@@ -89,7 +90,7 @@ union all
 select
     r.undone_at,
     'undone',
-    concat('the delete of the ', f.kind, ' by this run counts for nothing'),
+    concat('the delete of the ', replace(f.kind, '_', ' '), ' by this run counts for nothing'),
     'run ' || f.run_id,
     null
 from clerk_sync.reconcile_findings as f inner join clerk_sync.reconcile_runs as r using (run_id)
@@ -165,7 +166,7 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
 
     Raises UnknownId and DatabaseFailed.
     """
-    with open_database(database_url) as connection:
+    with open_database(database_url, LOOK) as connection:
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
         moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
     if not entities and not moments:
@@ -176,11 +177,11 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
 def report(clerk_id: str, entities: Iterable[Entity], moments: Iterable[Moment]) -> Iterator[Text]:
     """Yields the lines of a timeline."""
     for entity in entities:
-        yield Text(printable(f"{entity.kind} {clerk_id}: {', '.join(describe(entity))}"), STRONG)
+        yield Text(printable(f"{in_words(entity.kind)} {clerk_id}: {', '.join(describe(entity))}"), STRONG)
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
         details = f"{moment.details or ''}  {moment.svix_id or ''}  {lag}"
-        yield _line(moment.at, moment.what, details, BAD if moment.what in _STUCK else "")
+        yield _line(moment.at, in_words(moment.what), details, BAD if moment.what in _STUCK else "")
 
 
 def report_queued(events: Iterable[QueuedEvent]) -> Iterator[Text]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
+
+NO_ANSWER: Final = "no answer"
+"""The begin of the reason for a server that does not say a word."""
 
 _DASHBOARD: Final = "Connect in Supabase's dashboard"
 _SESSION_POOLER: Final = f"take the string of the Session pooler from {_DASHBOARD}"
@@ -36,10 +40,10 @@ _ADVICE: Final = (
         f"start the server, or compare host and port with {_DASHBOARD}, where a paused project is resumed too",
     ),
     (
-        "no answer in the time",
+        NO_ANSWER,
         (
-            "a firewall or the Network Restrictions of the project may keep this machine out; "
-            f"without IPv6 on this machine {_SESSION_POOLER}"
+            "look whether the project is paused or its pooler hangs (Supabase's dashboard); a firewall or the Network "
+            f"Restrictions of the project may keep this machine out; without IPv6 on this machine {_SESSION_POOLER}"
         ),
     ),
     ("unreachable", f"db.PROJECT.supabase.co has an IPv6 address only: without IPv6 {_SESSION_POOLER}"),
@@ -54,7 +58,23 @@ _ADVICE: Final = (
 )
 
 
-def advice(reason: str) -> str:
+# The same for a server on this machine, before the others.
+_ADVICE_HERE: Final = (
+    (NO_ANSWER, "the server on this machine is stopped, paused or overloaded: continue (kill -CONT) or restart it"),
+    ("connection refused", "start the server, or correct the port"),
+)
+
+
+def advice(reason: str, host: str) -> str:
     """The advice for a reason, in the words of `clerk_supabase.postgres.failures`; empty if the reason holds advice."""
     lower = reason.lower()
-    return next((todo for sign, todo in _ADVICE if sign in lower), _COPY)
+    known = (*_ADVICE_HERE, *_ADVICE) if is_this_machine(host) else _ADVICE
+    return next((todo for sign, todo in known if sign in lower), _COPY)
+
+
+def is_this_machine(host: str) -> bool:
+    """Tells whether a host of a connection string is a loopback address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"

@@ -15,6 +15,7 @@ from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import Progress
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
+from clerk_supabase_cli.event_types import in_words, plural
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
 from clerk_supabase_cli.terminal import Listing, Terminal
 
@@ -103,9 +104,9 @@ def print_resync(object_id: str, report: Report) -> None:
     """Prints a line for each object that differed from Clerk, with its repair; then the numbers."""
     for each in report.objects:
         if each.done != "left as it was" or each.why:
-            say(printable(f"{each.kind} {each.id}: {each.done}{f', {each.why}' if each.why else ''}"))
+            say(printable(f"{in_words(each.kind)} {each.id}: {each.done}{f', {each.why}' if each.why else ''}"))
     numbers = [
-        f"{number:,} {kind}{'s' if number > 1 else ''} {done}"
+        f"{number:,} {in_words(kind) if number == 1 else plural(kind)} {done}"
         for kind, of_kind in report.counts.items()
         for done, number in of_kind.items()
     ]
@@ -124,7 +125,7 @@ def counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
     places = {str(kind): place for place, kind in enumerate(KIND_NAMES)}
     for kind, numbers in sorted(counts.items(), key=lambda each: places.get(each[0], len(places))):
         said = [_number(numbers[name], name.replace("_", " ")) for name in names if numbers.get(name)]
-        listed.add_row(kind, ", ".join(said) or "none")
+        listed.add_row(in_words(kind), ", ".join(said) or "none")
     return listed
 
 
@@ -142,7 +143,7 @@ def _groups_list(findings: Sequence[Finding]) -> Listing:
     grouped = Listing("difference", "objects", "for example", "likely cause", "columns", numbers={"objects"})
     for group, number in groups.most_common(ON_A_PAGE):
         kind, difference, cause, fields = group
-        grouped.add_row(f"{kind} {difference}", f"{number:,}", examples[group], cause, ", ".join(fields))
+        grouped.add_row(f"{in_words(kind)} {difference}", f"{number:,}", examples[group], cause, ", ".join(fields))
     return grouped
 
 
@@ -151,7 +152,7 @@ def findings_list(findings: Sequence[Finding]) -> Listing:
     found = Listing("object", "kind", "difference", "done", "likely cause", "columns")
     for each in findings:
         columns = ", ".join(each.fields or ())
-        found.add_row(each.entity_id, each.kind, each.difference, what_was_done(each), each.cause, columns)
+        found.add_row(each.entity_id, in_words(each.kind), each.difference, what_was_done(each), each.cause, columns)
     return found
 
 

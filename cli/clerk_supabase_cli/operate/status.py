@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, LiteralString
 
 import psycopg
 
 from clerk_supabase.errors import SetUpWrong
-from clerk_supabase_cli.operate.database import (
-    NOT_REACHED,
-    Connection,
-    DatabaseFailed,
-    DatabaseUnreachable,
-    open_database,
-)
+from clerk_supabase_cli.event_types import in_words as kind_in_words
+from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseFailed, DatabaseUnreachable, open_database
 from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
+from clerk_supabase_cli.operate.monitor.outages import Outages, in_words, they_wait
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.printing import counted, how_long, in_utc
@@ -219,9 +215,9 @@ class Status:
     failed: Mapping[str, str]
     """The reason, for "database" or "queues" with a name and an error."""
     is_unreachable: bool = False
-    """True: no connection to the database could be opened from here."""
+    """True: the database does not let any connection from here in, whatever the connection string."""
     outage: Outage | None = None
-    """The present outage by the logs of sync and retry; None without a named stack, and without an outage."""
+    """The present outage: of this command, or by the logs of sync and retry of a named stack."""
 
     @property
     def waiting(self) -> int | None:
@@ -231,9 +227,10 @@ class Status:
     @property
     def problems(self) -> list[str]:
         """Problems for a person to look at, each in a sentence; empty without problems."""
+        is_told = self.is_unreachable and self.outage is not None
         return [
             *outage_problems(self),
-            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not self.is_unreachable),
+            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not is_told),
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
             *(unfed_problems(self.database.unfed) if self.database else ()),
@@ -258,14 +255,18 @@ def look(
     database_url: str | None,
     queues: Callable[[], Queues | None],
     logs: FunctionLogs | None = None,
+    outages: Outages | None = None,
     *,
     compares_objects: bool = True,
 ) -> Status:
     """Reads the named parts; an error of the database does not hide the queues, nor the other way round.
 
-    *logs*: the logs of the stack, which say since when the functions cannot use the database. *compares_objects*: also
-    compare the objects of the database with the migrations, which takes longer than the rest.
+    *logs*: the logs of the stack, which say since when the functions cannot use the database. *outages*: those of this
+    database, remembered from earlier looks. *compares_objects*: also compare the objects of the database with the
+    migrations, which takes longer than the rest.
     """
+    outages = outages or Outages()
+    asked_at = datetime.now(UTC)
     not_looked_at: dict[str, str] = {}
     failed: dict[str, str] = {}
     database, depths, outage = None, None, None
@@ -275,7 +276,9 @@ def look(
             database = read_database(database_url, compares_objects=compares_objects)
         except (DatabaseFailed, SetUpWrong) as error:
             failed["database"] = str(error)
-            is_unreachable = isinstance(error, DatabaseUnreachable)
+            is_unreachable = isinstance(error, DatabaseUnreachable) and error.is_outage
+        if not is_unreachable:
+            outages.answered(datetime.now(UTC))
     else:
         not_looked_at["database"] = "name it by --database-url or DATABASE_URL"
     try:
@@ -286,17 +289,20 @@ def look(
             depths = named.depths()
     except AwsUnreachable as error:
         failed["queues"] = str(error)
-    if logs is not None and depths is not None and (is_unreachable or any(depth.total for depth in depths.values())):
+    asks_logs = not outages.is_known if is_unreachable else any(depth.total for depth in (depths or {}).values())
+    if logs is not None and depths is not None and asks_logs:
         try:
             outage = logs.outage(database.last_delivery if database else None)
         except AwsUnreachable as error:
             not_looked_at["logs of the functions"] = str(error)
+    if is_unreachable:
+        outage = outages.failed(asked_at, failed["database"], outage)
     return Status(database, depths, not_looked_at, failed, is_unreachable=is_unreachable, outage=outage)
 
 
 def read_database(url: str, *, compares_objects: bool = True) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
-    with open_database(url) as connection:
+    with open_database(url, LOOK) as connection:
         try:
             [(has_kinds,)] = connection.execute(_HAS_KINDS).fetchall()
             if not has_kinds:
@@ -363,17 +369,14 @@ def _recent(connection: Connection) -> dict[str, Recent]:
 
 def outage_problems(status: Status) -> Iterator[str]:
     """A sentence about a database that is unavailable: to this command, or to the functions while events wait."""
-    waiting = "" if status.waiting is None else f"; {counted(status.waiting)} {_wait(status.waiting)}"
-    since = f" since {in_utc(status.outage.since)} UTC" if status.outage else ""
+    if status.outage is None:
+        return
     if status.is_unreachable:
-        yield f"the database is unavailable{since}{waiting}; {status.failed['database'].removeprefix(NOT_REACHED)}"
-    elif status.outage and status.waiting:
+        yield in_words(status.outage, status.waiting)
+    elif status.waiting:
+        since, number = in_utc(status.outage.since), they_wait(status.waiting)
         reason = f"{status.outage.reason}; SQS delivers again within minutes"
-        yield f"the database is unavailable to the functions{since}{waiting}; {reason}"
-
-
-def _wait(number: int) -> str:
-    return "waits" if number == 1 else "wait"
+        yield f"the database is unavailable to the functions since {since} UTC; {number}; {reason}"
 
 
 def database_problems(database: Database) -> Iterator[str]:
@@ -391,7 +394,7 @@ def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
     """A sentence for each kind and reason of failed purges."""
     for each in not_purged:
         yield (
-            f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
+            f"{counted(each.count, f'deleted {kind_in_words(each.kind)} row')} could not be purged "
             f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
         )
 

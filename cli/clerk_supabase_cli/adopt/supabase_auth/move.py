@@ -20,7 +20,7 @@ from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, named_column
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.blockers import LockedByOthers
-from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.database import Connection, advice_on_name
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.printing import counted
 
@@ -189,9 +189,11 @@ def _named_table(connection: Connection, typed: str) -> int:
     try:
         [(table,)] = connection.execute("select to_regclass(%s)::oid", [name]).fetchall()
     except psycopg.Error as error:
-        raise NotReady(f"{name} is no name of a table ({error.diag.message_primary}): spell it schema.table") from None
+        raise NotReady(
+            f"{name} is no name of a table ({error.diag.message_primary}): {advice_on_name(typed)}"
+        ) from None
     if table is None:
-        raise NotReady(f"there is no table {name}: spell it schema.table, as in public.projects")
+        raise NotReady(f"there is no table {name}: {advice_on_name(typed, 'public.projects')}")
     return int(table)
 
 

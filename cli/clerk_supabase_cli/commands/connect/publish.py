@@ -11,7 +11,7 @@ import psycopg
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import callers
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, advice_on_name, open_database
 from clerk_supabase_cli.operate.install.mirror import mirror_schema
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import database_url_option, json_option
@@ -185,10 +185,10 @@ def _read(connection: Connection, names: Sequence[str]) -> list[Table]:
         try:
             rows = connection.execute(_TABLE, [name]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
-            raise NotPublished(f"{error.diag.message_primary}: spell it schema.table, as in clerk.users") from error
+            raise NotPublished(f"{error.diag.message_primary}: {advice_on_name(name, 'clerk.users')}") from error
         if not rows:
             # Postgres takes a number for the id of a table.
-            raise NotPublished(f"there is no table {printable(name)}: spell it schema.table, as in clerk.users")
+            raise NotPublished(f"there is no table {printable(name)}: {advice_on_name(name, 'clerk.users')}")
         found += [Table(*row) for row in rows]
     return list({table.name: table for table in found}.values())
 

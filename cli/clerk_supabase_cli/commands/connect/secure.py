@@ -13,7 +13,7 @@ import click
 import psycopg
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, advice_on_name, open_database
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import (
     check_entitlement,
@@ -318,10 +318,17 @@ def _explained(connection: Connection, options: Mapping[str, object]) -> Iterato
         if _lacks_migrations(connection):
             raise DatabaseFailed(_MIGRATE) from error
         meant = connection.execute(_MEANT, options).fetchone()
-        advice = "spell it schema.table, as in public.tasks" if meant is None else f"type {shlex.quote(meant[0])}"
+        advice = advice_on_name(_missing(error, options)) if meant is None else f"type {shlex.quote(meant[0])}"
         raise NotSecured(f"{error.diag.message_primary}: {advice}") from error
     except psycopg.errors.UndefinedFunction as error:
         raise DatabaseFailed(_MIGRATE) from error
+
+
+def _missing(error: psycopg.Error, options: Mapping[str, object]) -> str:
+    """The name that Postgres did not find: of the table, or of another one in the options."""
+    named = str(error.diag.message_primary).split('"')
+    is_relation = isinstance(error, psycopg.errors.UndefinedTable) and len(named) > 1
+    return named[1] if is_relation else str(options["table"])
 
 
 def _lacks_migrations(connection: Connection) -> bool:

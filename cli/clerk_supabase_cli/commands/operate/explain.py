@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
-from clerk_supabase_cli.operate.database import DatabaseUnreachable
+from clerk_supabase_cli.operate.database import DatabaseUnreachable, why_unreachable
 from clerk_supabase_cli.operate.explain import Entity, Moment, UnknownId, report, report_queued, timeline
+from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.monitor.queued import InQueues, look_for
 from clerk_supabase_cli.options import (
     database_url_option,
@@ -38,14 +40,21 @@ def explain_command(clerk_id: str, database_url: str, *, wide: bool, as_json: bo
       clerk-supabase explain user_2abc
       clerk-supabase explain org_2abc --json
     """
-    queued = look_for(clerk_id, lambda: named_queues(**queues), logs_of(queues["stack_name"]), database_url)
     show = _print_json if as_json else _print
-    try:
-        objects, moments = timeline(database_url, clerk_id)
-    except DatabaseUnreachable:
+    outages, asked_at = Outages.of(database_url), datetime.now(UTC)
+    unreachable = why_unreachable(database_url)
+    queued = look_for(
+        clerk_id, lambda: named_queues(**queues), logs_of(queues["stack_name"]), None if unreachable else database_url
+    )
+    if unreachable:
         if queued.events or as_json:
             show(clerk_id, [], [], queued, wide=wide)
-        raise
+        if not unreachable.is_outage:
+            raise unreachable
+        raise DatabaseUnreachable(in_words(outages.failed(asked_at, str(unreachable)), queued.total))
+    outages.answered(asked_at)
+    try:
+        objects, moments = timeline(database_url, clerk_id)
     except UnknownId as error:
         if not queued.events:
             raise UnknownId(f"{error} ({queued})") from None

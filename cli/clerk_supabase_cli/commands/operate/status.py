@@ -8,6 +8,7 @@ import time
 import click
 
 from clerk_supabase_cli.operate import status
+from clerk_supabase_cli.operate.monitor.outages import Outages
 from clerk_supabase_cli.operate.monitor.prometheus import exposition
 from clerk_supabase_cli.operate.monitor.report import report
 from clerk_supabase_cli.operate.monitor.watch import watch
@@ -54,9 +55,10 @@ def status_command(
 ) -> None:
     """Print waiting and parked events, and the ages of comparisons. The lag of events is printed, too.
 
-    Reads the named parts: the database, the queues, or both. During an outage of the database, a named stack says since
-    when. Exit status 0: nothing is stuck. 1: something is stuck, or a named part could not be read. 2: nothing was
-    named. With --watch, of the last look before Ctrl-C.
+    Reads the named parts: the database, the queues, or both. An outage of the database is told within seconds, with its
+    begin: the first look that failed, of this command or of the commands before, or with a named stack the first
+    failure in the logs of its functions. Exit status 0: nothing is stuck. 1: something is stuck, or a named part could
+    not be read. 2: nothing was named. With --watch, of the last look before Ctrl-C.
 
     \b
     Examples:
@@ -70,11 +72,14 @@ def status_command(
     if [watches, as_metrics, as_json].count(True) > 1:
         raise click.UsageError("Choose one of --watch, --prometheus and --json.")
 
+    outages = Outages.of(database_url)
+
     def look() -> status.Status:
         return status.look(
             database_url,
             lambda: named_queues(**queues),
             logs_of(queues["stack_name"]),
+            outages,
             compares_objects=not watches,
         )
 

@@ -59,7 +59,7 @@ def _of_all(status: Status) -> Iterator[_Metric]:
         up.add(status.database is not None)
     yield up
     since = _Metric("database_unavailable_since_timestamp_seconds", "Begin of the present outage of the database.")
-    if status.outage is not None and any(each.startswith("the database is unavailable") for each in status.problems):
+    if status.outage is not None and (status.is_unreachable or status.waiting):
         since.add(status.outage.since)
     yield since
 

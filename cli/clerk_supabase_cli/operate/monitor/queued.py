@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from clerk_supabase_cli.operate.database import DatabaseUnreachable, open_database
+from clerk_supabase_cli.operate.database import LOOK, open_database
 from clerk_supabase_cli.operate.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
 from clerk_supabase_cli.printing import counted
@@ -50,15 +50,18 @@ class InQueues:
         if self.not_looked_at:
             of_all = "" if self.total is None else f"{counted(self.total)} in the queues, of any object; "
             return f"{of_all}the events in the queues were not looked at: {self.not_looked_at}"
-        return f"of {counted(self.total or 0)} in the queues, {len(self.events)} of this object"
+        if not self.total:
+            return "no event waits in the queues"
+        return f"{counted(self.total)} in the queues, none of this object" if not self.events else ""
 
 
 def look_for(
-    clerk_id: str, queues: Callable[[], Queues | None], logs: FunctionLogs | None, database_url: str
+    clerk_id: str, queues: Callable[[], Queues | None], logs: FunctionLogs | None, database_url: str | None
 ) -> InQueues:
     """The events of an object in the queues: what the log of ingest names, and the tables lack.
 
-    While the database is unavailable, the log of sync stands for the tables. Raises DatabaseFailed.
+    *database_url*: None while the database is unavailable; then the log of sync stands for the tables. Raises
+    DatabaseFailed.
     """
     total = None
     try:
@@ -87,10 +90,9 @@ def look_for(
     return InQueues(events, total)
 
 
-def _settled(svix_ids: Collection[str], clerk_id: str, logs: FunctionLogs, database_url: str) -> set[str]:
+def _settled(svix_ids: Collection[str], clerk_id: str, logs: FunctionLogs, database_url: str | None) -> set[str]:
     """The svix ids of the events that are applied or parked."""
-    try:
-        with open_database(database_url) as connection:
-            return {svix_id for (svix_id,) in connection.execute(_IN_TABLES, {"ids": list(svix_ids)})}
-    except DatabaseUnreachable:
+    if database_url is None:
         return logs.applied(clerk_id)
+    with open_database(database_url, LOOK) as connection:
+        return {svix_id for (svix_id,) in connection.execute(_IN_TABLES, {"ids": list(svix_ids)})}

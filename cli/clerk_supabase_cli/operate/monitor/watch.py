@@ -12,7 +12,6 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from clerk_supabase_cli.operate.function_logs import Outage
 from clerk_supabase_cli.operate.monitor.report import NOTHING, report, verdict
 from clerk_supabase_cli.operate.queues import IN_WORDS
 from clerk_supabase_cli.operate.status import Status
@@ -38,15 +37,16 @@ def watch(
 
 
 def _looks(look: Callable[[], Status], clock: Callable[[], datetime]) -> Iterator[tuple[datetime, Status]]:
-    """The time and the result of each look. An outage that no log tells begins with the look that found it."""
+    """The time and the result of each look. An outage of the functions keeps its begin, also when logs name another."""
     since = None
     while True:
         status = look()
-        now = clock()
-        since = since or now if status.is_unreachable else None
-        if since is not None and status.outage is None:
-            status = replace(status, outage=Outage(since, now, status.failed["database"]))
-        yield now, status
+        if status.outage is None:
+            since = None
+        else:
+            since = min(since or status.outage.since, status.outage.since)
+            status = replace(status, outage=replace(status.outage, since=since))
+        yield clock(), status
 
 
 def _redrawn(looks: Iterator[tuple[datetime, Status]], console: Terminal, pause: Callable[[], None]) -> Status:
