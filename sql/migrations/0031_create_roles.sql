@@ -45,20 +45,14 @@ with held as (
     select
         m.clerk_org_id,
         m.role,
-        coalesce(
-            (
-                select r.permissions
-                from clerk.roles as r
-                inner join clerk_sync.entities as of_role on of_role.kind = 'role' and r.clerk_role_id = of_role.id
-                inner join clerk_sync.entities as own on own.kind = 'membership' and m.clerk_membership_id = own.id
-                where
-                    r.key = m.role and r.deleted_at is null
-                    and (of_role.version).source_updated_at > (own.version).source_updated_at
-                order by (of_role.version).source_updated_at desc limit 1
-            ),
-            m.permissions
-        ) as permissions
+        case
+            when (of_role.version).source_updated_at > (own.version).source_updated_at then r.permissions
+            else m.permissions
+        end as permissions
     from clerk.organization_memberships as m
+    left join clerk.roles as r on m.role = r.key and r.deleted_at is null
+    left join clerk_sync.entities as of_role on of_role.kind = 'role' and r.clerk_role_id = of_role.id
+    left join clerk_sync.entities as own on own.kind = 'membership' and m.clerk_membership_id = own.id
     where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null
 )
 

@@ -31,11 +31,12 @@ NULLABLE: Final[dict[str, set[str]]] = {
     # One of the two payers; fields that one form of an object lacks; moments that have not come.
     "clerk.subscriptions": {
         *("active_at", "canceled_at", "clerk_org_id", "clerk_user_id", "created_at", "deleted_at", "ended_at"),
-        *("past_due_at", "payer_id"),
+        *("past_due_at", "payer_id", "status"),
     },
     "clerk.subscription_items": {
         *("amount", "clerk_org_id", "clerk_subscription_id", "clerk_user_id", "created_at", "currency", "deleted_at"),
         *("payer_id", "period_end", "period_start", "plan_id", "plan_name", "plan_period", "plan_slug", "seats"),
+        "status",
     },
     "clerk.plans": {
         *("amount", "annual_amount", "created_at", "currency", "deleted_at", "description", "for_payer_type"),
@@ -44,7 +45,7 @@ NULLABLE: Final[dict[str, set[str]]] = {
     "clerk.payment_attempts": {
         *("amount", "billing_date", "charge_type", "clerk_org_id", "clerk_user_id", "created_at", "currency"),
         *("decline_code", "deleted_at", "failed_at", "failure_code", "paid_at", "payer_id", "payment_id"),
-        *("statement_id", "subtotal", "tax"),
+        *("statement_id", "status", "subtotal", "tax"),
     },
     "clerk_sync.private_metadata": {"deleted_at"},
     # Times of events that have not happened to an object.

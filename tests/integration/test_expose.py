@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.commands.connect.expose import StillNeeded
 from clerk_supabase_cli.main import commands
-from tests.kit import webhooks
+from tests.kit import kinds, webhooks
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.doctoring import Doctor
 from tests.kit.meanwhile import started, until_one_has_given_up
@@ -66,7 +67,9 @@ def test_what_was_made_is_there_the_second_time_and_leaves_no_trace_when_removed
     before = rows(admin, EVERYTHING)
     assert {outcome for outcome, _ in outcomes(database.url, "--dry-run").values()} == {"made"}
     assert rows(admin, EVERYTHING) == before
-    assert {outcome for outcome, _ in outcomes(database.url).values()} == {"made"}
+    made = outcomes(database.url)
+    assert {outcome for outcome, _ in made.values()} == {"made"}
+    assert {f"public.{FACTS[kind].table}" for kind in kinds.OURS if kind != "waitlist_entry"} <= made.keys()
     assert {outcome for outcome, _ in outcomes(database.url).values()} == {"there"}
     assert value(admin, "select public.requesting_user_id() is null")
     assert "would remove view public.users\n" in run(database.url, "--remove", "--dry-run").output
