@@ -465,10 +465,199 @@ as $function$
     )
 $function$;
 
--- The triggers that record changes in the audit log. The condition of the trigger asks whether clerk_sync.causes may be
--- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth distinguishes a
--- cascade from other statements.
+-- The condition that a row a of pg_attribute is a mirrored column with its type: audit_<kind>() was made for these.
+create function clerk_sync.is_as_registered(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
+        ' or ' order by of_type.name collate "C"
+    )
+    from (
+        select format_type(a.atttypid, null) as name, array_agg(a.attname order by a.attnum) as columns
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+        group by a.atttypid
+    ) as of_type
+$$;
+
+-- An array of the columns that differ between the rows o and n, sorted by name. Two values differ if they differ as
+-- jsonb. For these types, the operator of the type says the same; of text, with any collation only the bytes count.
+create function clerk_sync.columns_that_differ(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'array_remove(array[%s], null)',
+        string_agg(
+            format(
+                'case when ' || case
+                    when a.atttypid in ('text'::regtype, 'varchar'::regtype)
+                        then 'n.%1$I collate "C" is distinct from o.%1$I collate "C"'
+                    when a.atttypid in (
+                        'boolean'::regtype, 'integer'::regtype, 'bigint'::regtype, 'timestamptz'::regtype,
+                        'date'::regtype, 'uuid'::regtype, 'jsonb'::regtype
+                    ) then 'n.%1$I is distinct from o.%1$I'
+                    else 'to_jsonb(n.%1$I) is distinct from to_jsonb(o.%1$I)'
+                end || ' then row(%1$L, to_jsonb(o.%1$I), to_jsonb(n.%1$I))::clerk_sync.audited end',
+                a.attname
+            ),
+            ', ' order by a.attname collate "C"
+        )
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+$$;
+
+-- audit_<kind>: records a statement's changes at once. Its argument: whether clerk_sync.causes is used. Columns of the
+-- app's own are not recorded. clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its
+-- own transaction only. The cause under "" counts for all other entities, and their ids are appended to its svix id.
+-- Every role may set clerk_sync.causes, so this function uses the setting only for a statement that runs as the owner
+-- of this schema. Security definer: no role may write the log by hand. Nested loops are off, because a plan made for a
+-- single row must also serve for thousands.
 create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.{audit_kind}()
+            returns trigger
+            language plpgsql
+            security definer
+            set search_path = pg_catalog, pg_temp
+            set enable_nestloop = off
+            as $body$
+            #variable_conflict use_variable
+            declare
+                causes constant jsonb := case
+                    when tg_argv[0]::boolean then nullif(current_setting('clerk_sync.causes', true), '')::jsonb
+                end;
+                -- The API logs in with a role of its own and sets the role of the request.
+                caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+                default_cause constant text := case
+                    when causes is null then 'direct:' || caller else coalesce(causes -> '' ->> 0, 'cascade')
+                end;
+                default_svix_id constant text := causes -> '' ->> 1;
+                apps_own text[];
+                -- Whether the table has the mirrored columns, each with its type: the app may have altered the table.
+                is_as_registered boolean;
+                states jsonb;
+            begin
+                if pg_trigger_depth() > 1 then
+                    perform set_config('clerk_sync.nested', 'yes', true);
+                end if;
+                select
+                    coalesce(array_agg(a.attname) filter (where a.attname <> all({own})), '{none}'),
+                    count(*) filter (where {is_as_registered}) = cardinality({own})
+                into apps_own, is_as_registered
+                from pg_catalog.pg_attribute as a where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
+
+                -- `offset 0`: each row is compared once. n.*: the app may have a column called n.
+                if tg_op = 'INSERT' then
+                    insert into clerk_sync.audit_log (
+                        kind, entity_id, operation, new_values, changed_columns, cause, svix_id
+                    )
+                    select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
+                    from (
+                        select n.{key} as id, to_jsonb(n.*) - apps_own as new_row, causes -> n.{key} as own
+                        from new_rows as n offset 0
+                    ) as e;
+                elsif tg_op = 'DELETE' then
+                    insert into clerk_sync.audit_log (
+                        kind, entity_id, operation, old_values, changed_columns, cause, svix_id
+                    )
+                    select {kind}, e.id, 'delete', e.old_row, '{none}', {cause}, {svix_id}
+                    from (
+                        select o.{key} as id, to_jsonb(o.*) - apps_own as old_row, causes -> o.{key} as own
+                        from old_rows as o offset 0
+                    ) as e;
+                elsif is_as_registered then
+                    {record_updates_by_column}
+                else
+                    {record_updates_by_row}
+                end if;
+
+                -- A caller with this flag set only causes a search without a result.
+                if current_setting('clerk_sync.nested', true) = 'yes' then
+                    if tg_op = 'INSERT' then
+                        states := (select jsonb_object_agg(n.{key}, to_jsonb(n.*) - apps_own) from new_rows as n);
+                    elsif tg_op = 'UPDATE' then
+                        states := (
+                            select jsonb_object_agg(after.id, after.new_row)
+                            from (select n.{key} as id, to_jsonb(n.*) - apps_own as new_row from new_rows as n) as after
+                            inner join (
+                                select o.{key} as id, to_jsonb(o.*) - apps_own as old_row from old_rows as o
+                            ) as before using (id)
+                            where before.old_row is distinct from after.new_row
+                        );
+                    else
+                        states := (select jsonb_object_agg(o.{key}, null) from old_rows as o);
+                    end if;
+                    perform clerk_sync.put_before_nested(
+                        {kind}, tg_relid::regclass, {key_name}, apps_own, coalesce(states, '{none}')
+                    );
+                end if;
+                return null;
+            end
+            $body$
+            $template$,
+        own.holes || jsonb_build_object(
+            'record_updates_by_column',
+            clerk_sync.statement_of(own.update, own.holes || jsonb_build_object(
+                'changed', clerk_sync.columns_that_differ(of_kind)
+            )),
+            'record_updates_by_row',
+            clerk_sync.statement_of(own.update, own.holes || jsonb_build_object(
+                'changed', 'clerk_sync.changed_columns(to_jsonb(o.*) - apps_own, to_jsonb(n.*) - apps_own)'
+            ))
+        )
+    )
+    from (
+        values (
+            jsonb_build_object(
+                'audit_kind', quote_ident('audit_' || of_kind.kind),
+                'kind', quote_literal(of_kind.kind),
+                'key', quote_ident(of_kind.key_column),
+                'key_name', quote_literal(of_kind.key_column),
+                'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
+                'none', '{}',
+                'is_as_registered', clerk_sync.is_as_registered(of_kind),
+                'cause', 'coalesce(e.own ->> 0, default_cause)',
+                'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
+            ),
+            $update$
+                    insert into clerk_sync.audit_log (
+                        kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
+                    )
+                    select {kind}, e.id, 'update', c.old_values, c.new_values, c.names, {cause}, {svix_id}
+                    from (
+                        select n.{key} as id, {changed} as changed, causes -> n.{key} as own
+                        from new_rows as n inner join old_rows as o on n.{key} = o.{key} offset 0
+                    ) as e
+                    cross join lateral (
+                        select
+                            array_agg(u.name) as names, jsonb_object_agg(u.name, u.old_value) as old_values,
+                            jsonb_object_agg(u.name, u.new_value) as new_values
+                        from unnest(e.changed) as u
+                    ) as c
+                    where e.changed <> '{none}';
+            $update$
+        )
+    ) as own (holes, update)
+$function$;
+
+-- The triggers that call audit_<kind>(). The condition of the trigger asks whether clerk_sync.causes may be used,
+-- because audit_<kind>() itself runs as the owner. A cascade runs as the owner, too: its depth distinguishes a cascade
+-- from other statements.
+create function clerk_sync.definition_of_audit_triggers(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -476,12 +665,12 @@ set search_path = pg_catalog, pg_temp
 as $$
     select string_agg(
         format(
-            'create or replace trigger audit_%1$s%7$s after %1$s on %2$s referencing %3$s for each statement '
-            || 'when (%8$s (pg_catalog.pg_trigger_depth() = 0 '
+            'create or replace trigger audit_%1$s%4$s after %1$s on %2$s referencing %3$s for each statement '
+            || 'when (%5$s (pg_catalog.pg_trigger_depth() = 0 '
             || 'and pg_catalog.has_schema_privilege(''clerk_sync'', ''create''))) '
-            || 'execute function clerk_sync.record_changes(%4$L, %5$L, %6$L, %9$L)',
-            audited.operation, of_kind.relation, audited.tables, of_kind.kind, of_kind.key_column,
-            clerk_sync.own_columns(of_kind), writer.suffix, writer.negation, writer.suffix = ''
+            || 'execute function clerk_sync.%6$I(%7$L)',
+            audited.operation, of_kind.relation, audited.tables, writer.suffix, writer.negation,
+            'audit_' || of_kind.kind, writer.suffix = ''
         ),
         ';'
     )
@@ -602,6 +791,7 @@ begin
         clerk_sync.definition_of_differing(of_kind),
         clerk_sync.definition_of_hide(of_kind),
         case when is_audited then clerk_sync.definition_of_audit(of_kind) end,
+        case when is_audited then clerk_sync.definition_of_audit_triggers(of_kind) end,
         clerk_sync.definition_of_write_rows(),
         clerk_sync.definition_of_hide_rows()
     ], null) loop

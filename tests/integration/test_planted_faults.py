@@ -212,7 +212,9 @@ FAULTS: Final = (
         "updates are missing in the audit log",
         (),
         "by the audit log",
-        in_function("clerk_sync.record_changes()", {"inner join before on": "inner join before on false and"}),
+        in_function(
+            "clerk_sync.audit_user()", {"elsif is_as_registered then": "elsif true then null; elsif false then"}
+        ),
     ),
     PlantedFault(
         "the audit log remembers what was purged",
@@ -386,9 +388,7 @@ FAULTS: Final = (
         "a trigger that rewrites confuses the audit log",
         ("rewrite",),
         "by the audit log",
-        in_function(
-            "clerk_sync.record_changes()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}
-        ),
+        in_function("clerk_sync.audit_user()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}),
         first=38,
     ),
     PlantedFault(
