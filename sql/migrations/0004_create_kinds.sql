@@ -356,9 +356,55 @@ as $function$
     end
 $function$;
 
+-- The content of an object as the row `given`: a select list of the columns that content names. The content is an array,
+-- and at_<number> the place of each column there, or null for a column without a place. Converts values as
+-- jsonb_populate_record() does, which takes longer.
+create function clerk_sync.given_by_place(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format(
+            'case when at_%1$s is null then kept.%2$I else ' || case
+                when a.atttypid = 'text'::regtype then 'said.content ->> at_%1$s'
+                when a.atttypid = 'jsonb'::regtype then 'nullif(said.content -> at_%1$s, ''null'')'
+                when a.atttypid in ('boolean'::regtype, 'integer'::regtype, 'bigint'::regtype, 'timestamptz'::regtype)
+                    then '(said.content ->> at_%1$s)::%3$s'
+                else
+                    '(jsonb_populate_record(null::clerk_sync.%4$I, '
+                    'jsonb_build_object(%2$L, said.content -> at_%1$s))).%2$I'
+            end || ' end as %2$I',
+            a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), 'row_' || of_kind.kind
+        ),
+        ', ' order by a.attnum
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass
+    and a.attname = any(of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind))
+$$;
+
+-- The variables at_<number>, from the argument `columns`: the names of the columns in the order of the content.
+create function clerk_sync.places_of_columns(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format('at_%s constant integer := array_position(columns, %L) - 1;', a.attnum, a.attname), ' '
+        order by a.attnum
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass
+    and a.attname = any(of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind))
+$$;
+
 -- differing_<kind>: finds the rows that are missing or differ from the content. Compares as write_<kind> does, and
--- ignores versions.
-create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
+-- ignores versions. There are two: with content as objects, and with content as arrays, of which Postgres reads a page
+-- in half the time.
+create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds, is_by_place boolean)
 returns text
 language sql
 stable
@@ -366,31 +412,32 @@ set search_path = pg_catalog, pg_temp
 as $function$
     select clerk_sync.statement_of(
         $template$
-            create or replace function clerk_sync.{differing_kind}(objects jsonb)
+            create or replace function clerk_sync.{differing_kind}(objects jsonb{more_arguments})
             returns setof clerk_sync.difference
             language plpgsql
             stable
             set search_path = pg_catalog, pg_temp
             as $body$
+            #variable_conflict use_variable
+            {declarations}
             begin
             return query
             select
                 {kind}::text, said.id,
                 case when kept.{key} is not null then array_remove(array[{differing_columns}], null) end,
                 case when kept.{key} is not null then array_remove(array[{emptied_columns}]::text[], null) end
-            from jsonb_array_elements(objects) as object
-            cross join lateral (select object ->> 'id' as id, object -> 'content' as content) as said
+            from jsonb_to_recordset(objects) as said (kind text, id text, content jsonb)
             left join lateral (
                 select e.deleted_at from clerk_sync.entities as e
-                where e.kind = {kind} and e.id = said.id limit 1
+                where e.kind = {kind} and e.id = said.id and e.deleted_at is not null limit 1
             ) as entity on true
             left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
-            cross join lateral jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content) as given
+            cross join lateral {given} as given
             {join_parents}
             cross join lateral (
                 select to_timestamp(least(entity.deleted_at {parent_deletes}) / 1000.0) as deleted_at
             ) as earliest
-            where object ->> 'kind' = {kind} and jsonb_typeof(object -> 'content') = 'object'
+            where said.kind = {kind} and jsonb_typeof(said.content) = {type_of_content}
             and (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
             end
             $body$
@@ -406,7 +453,22 @@ as $function$
             'emptied_columns', clerk_sync.for_each(
                 named.if_it_is_emptied, of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind)
             )
-        )
+        ) || case
+            when is_by_place then jsonb_build_object(
+                'more_arguments', ', columns text[]',
+                'declarations', 'declare ' || clerk_sync.places_of_columns(of_kind),
+                'given', format('(select %s)', clerk_sync.given_by_place(of_kind)),
+                'type_of_content', '''array'''
+            )
+            else jsonb_build_object(
+                'more_arguments', '', 'declarations', '',
+                'given', clerk_sync.statement_of(
+                    'jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content)',
+                    clerk_sync.holes_of(of_kind)
+                ),
+                'type_of_content', '''object'''
+            )
+        end
     )
     from (
         values (
@@ -514,6 +576,17 @@ as $$
     where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
 $$;
 
+-- The columns of a row r, in the order in which jsonb keeps them: an object made in this order takes less time.
+create function clerk_sync.columns_as_jsonb_sorts(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('r.%I', c.name), ', ' order by octet_length(c.name), c.name collate "C")
+    from unnest(clerk_sync.own_columns(of_kind)::text[]) as c (name)
+$$;
+
 -- audit_<kind>: records a statement's changes at once. Its argument: whether clerk_sync.causes is used. Columns of the
 -- app's own are not recorded. clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its
 -- own transaction only. The cause under "" counts for all other entities, and their ids are appended to its svix id.
@@ -561,15 +634,10 @@ as $function$
                 from pg_catalog.pg_attribute as a where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
 
                 -- `offset 0`: each row is compared once. n.*: the app may have a column called n.
-                if tg_op = 'INSERT' then
-                    insert into clerk_sync.audit_log (
-                        kind, entity_id, operation, new_values, changed_columns, cause, svix_id
-                    )
-                    select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
-                    from (
-                        select n.{key} as id, to_jsonb(n.*) - apps_own as new_row, causes -> n.{key} as own
-                        from new_rows as n offset 0
-                    ) as e;
+                if tg_op = 'INSERT' and is_as_registered then
+                    {record_inserts_by_column}
+                elsif tg_op = 'INSERT' then
+                    {record_inserts_by_row}
                 elsif tg_op = 'DELETE' then
                     insert into clerk_sync.audit_log (
                         kind, entity_id, operation, old_values, changed_columns, cause, svix_id
@@ -610,6 +678,15 @@ as $function$
             $body$
             $template$,
         own.holes || jsonb_build_object(
+            'record_inserts_by_column',
+            clerk_sync.statement_of(own.insert, own.holes || jsonb_build_object(
+                'rows', format('(select %s from new_rows as r)', clerk_sync.columns_as_jsonb_sorts(of_kind)),
+                'new_row', 'to_jsonb(n.*)'
+            )),
+            'record_inserts_by_row',
+            clerk_sync.statement_of(own.insert, own.holes || jsonb_build_object(
+                'rows', 'new_rows', 'new_row', 'to_jsonb(n.*) - apps_own'
+            )),
             'record_updates_by_column',
             clerk_sync.statement_of(own.update, own.holes || jsonb_build_object(
                 'changed', clerk_sync.columns_that_differ(of_kind)
@@ -633,6 +710,16 @@ as $function$
                 'cause', 'coalesce(e.own ->> 0, default_cause)',
                 'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
             ),
+            $insert$
+                    insert into clerk_sync.audit_log (
+                        kind, entity_id, operation, new_values, changed_columns, cause, svix_id
+                    )
+                    select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
+                    from (
+                        select n.{key} as id, {new_row} as new_row, causes -> n.{key} as own
+                        from {rows} as n offset 0
+                    ) as e;
+            $insert$,
             $update$
                     insert into clerk_sync.audit_log (
                         kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
@@ -651,7 +738,7 @@ as $function$
                     where e.changed <> '{none}';
             $update$
         )
-    ) as own (holes, update)
+    ) as own (holes, insert, update)
 $function$;
 
 -- The triggers that call audit_<kind>(). The condition of the trigger asks whether clerk_sync.causes may be used,
@@ -788,7 +875,8 @@ begin
         clerk_sync.definition_of_row(of_kind),
         clerk_sync.definition_of_write(of_kind),
         clerk_sync.definition_of_fill(of_kind),
-        clerk_sync.definition_of_differing(of_kind),
+        clerk_sync.definition_of_differing(of_kind, false),
+        clerk_sync.definition_of_differing(of_kind, true),
         clerk_sync.definition_of_hide(of_kind),
         case when is_audited then clerk_sync.definition_of_audit(of_kind) end,
         case when is_audited then clerk_sync.definition_of_audit_triggers(of_kind) end,

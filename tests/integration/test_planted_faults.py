@@ -230,7 +230,7 @@ FAULTS: Final = (
         ("hide", "run"),
         "is complete (None), but user",
         in_function(
-            "clerk_sync.differing_user(jsonb)",
+            "clerk_sync.differing_user(jsonb,text[])",
             {"created_at, earliest.deleted_at)": "created_at, kept.deleted_at)"},
         ),
         first=31,
