@@ -333,16 +333,31 @@ as $function$
                 set search_path = pg_catalog, pg_temp
                 as $body$
                 #variable_conflict use_variable
+                declare
+                    filled bigint;
                 begin
-                    insert into {table} as kept ({key}, {columns})
+                    -- Not `on conflict do update`, which costs more for each row, and also fires the triggers of updates.
+                    insert into {table} ({key}, {columns})
                     select a.id, {given_columns}
                     from unnest(added) as a
-                    cross join lateral jsonb_populate_record(
-                        null::clerk_sync.{row_type}, page -> a."position" -> 'content'
-                    ) as given
-                    where a.kind = {kind}
-                    order by a.id
-                    on conflict ({key}) do update set {set_excluded};
+                    left join lateral (
+                        select true as exists from {table} as k where k.{key} = a.id collate "default" limit 1
+                    ) as kept on true
+                    cross join lateral {content} as given
+                    where a.kind = {kind} and kept.exists is null
+                    order by a.id;
+
+                    -- The app may have made rows.
+                    get diagnostics filled = row_count;
+                    if filled < (select count(*) from unnest(added) as a where a.kind = {kind}) then
+                        update {table} as kept set {set_given}
+                        from (
+                            select u.* from unnest(added) as u where u.kind = {kind} order by u.id limit cardinality(added)
+                        ) as a
+                        cross join lateral {content} as given
+                        where kept.{key} = a.id collate "default"
+                        and ({kept_columns}) is distinct from ({given_columns});
+                    end if;
                 end
                 $body$
                 $template$,
@@ -350,7 +365,12 @@ as $function$
                 'fill_kind', quote_ident('fill_' || of_kind.kind),
                 'columns', clerk_sync.for_each('%1$I', of_kind.mirrored_columns),
                 'given_columns', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns),
-                'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', of_kind.mirrored_columns)
+                'kept_columns', clerk_sync.for_each('kept.%1$I', of_kind.mirrored_columns),
+                'set_given', clerk_sync.for_each('%1$I = given.%1$I', of_kind.mirrored_columns),
+                'content', clerk_sync.statement_of(
+                    'jsonb_populate_record(null::clerk_sync.{row_type}, page -> a."position" -> ''content'')',
+                    clerk_sync.holes_of(of_kind)
+                )
             )
         )
     end
