@@ -376,9 +376,8 @@ as $function$
     end
 $function$;
 
--- The content of an object as the row `given`: a select list of the columns that content names. The content is an array,
--- and at_<number> the place of each column there, or null for a column without a place. Converts values as
--- jsonb_populate_record() does, which takes longer.
+-- The select list of the row `given`, for content that is an array: at_<number> is the place of a column in the array,
+-- null for a column without a place. Values are converted as by jsonb_populate_record(), which takes longer.
 create function clerk_sync.given_by_place(of_kind clerk_sync.kinds)
 returns text
 language sql
