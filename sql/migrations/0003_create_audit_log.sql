@@ -79,23 +79,16 @@ begin
 end
 $$;
 
--- A changed column of a row: its values before and after.
-create type clerk_sync.audited as (
-    name text,
-    old_value jsonb,
-    new_value jsonb
-);
-
--- The columns by which two states of a row differ, sorted by name.
+-- The columns by which two states of a row differ, sorted by name: [name, old value, new value] of each.
 create function clerk_sync.changed_columns(old_row jsonb, new_row jsonb)
-returns clerk_sync.audited[]
+returns jsonb[]
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
-        select row(c.key, old_row -> c.key, c.value)::clerk_sync.audited from jsonb_each(new_row) as c
+        select jsonb_build_array(c.key, old_row -> c.key, c.value) from jsonb_each(new_row) as c
         where old_row -> c.key is distinct from c.value
         order by c.key collate "C"
     );

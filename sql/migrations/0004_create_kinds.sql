@@ -565,8 +565,8 @@ as $$
     ) as of_type
 $$;
 
--- An array of the columns that differ between the rows o and n, sorted by name. Two values differ if they differ as
--- jsonb. For these types, the operator of the type says the same; of text, with any collation only the bytes count.
+-- An array as changed_columns() returns it, of the rows o and n. Two values differ if they differ as jsonb. For these
+-- types, the operator of the type says the same; of text, only the bytes count, whatever the collation.
 create function clerk_sync.columns_that_differ(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -585,7 +585,7 @@ as $$
                         'date'::regtype, 'uuid'::regtype, 'jsonb'::regtype
                     ) then 'n.%1$I is distinct from o.%1$I'
                     else 'to_jsonb(n.%1$I) is distinct from to_jsonb(o.%1$I)'
-                end || ' then row(%1$L, to_jsonb(o.%1$I), to_jsonb(n.%1$I))::clerk_sync.audited end',
+                end || ' then jsonb_build_array(%1$L, o.%1$I, n.%1$I) end',
                 a.attname
             ),
             ', ' order by a.attname collate "C"
@@ -638,19 +638,26 @@ as $function$
                     when causes is null then 'direct:' || caller else coalesce(causes -> '' ->> 0, 'cascade')
                 end;
                 default_svix_id constant text := causes -> '' ->> 1;
-                apps_own text[];
                 -- Whether the table has the mirrored columns, each with its type: the app may have altered the table.
-                is_as_registered boolean;
+                is_as_registered constant boolean := {number} = (
+                    select count(*) from pg_catalog.pg_attribute as a
+                    where a.attrelid = tg_relid and a.attnum > 0 and ({is_as_registered})
+                );
+                is_nested boolean;
+                apps_own text[];
                 states jsonb;
             begin
                 if pg_trigger_depth() > 1 then
                     perform set_config('clerk_sync.nested', 'yes', true);
                 end if;
-                select
-                    coalesce(array_agg(a.attname) filter (where a.attname <> all({own})), '{none}'),
-                    count(*) filter (where {is_as_registered}) = cardinality({own})
-                into apps_own, is_as_registered
-                from pg_catalog.pg_attribute as a where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
+                -- A caller with this flag set only causes a search without a result.
+                is_nested := current_setting('clerk_sync.nested', true) = 'yes';
+                if tg_op = 'DELETE' or is_nested or not is_as_registered then
+                    apps_own := array(
+                        select a.attname from pg_catalog.pg_attribute as a
+                        where a.attrelid = tg_relid and a.attnum > 0 and a.attname <> all({own})
+                    );
+                end if;
 
                 -- `offset 0`: each row is compared once. n.*: the app may have a column called n.
                 if tg_op = 'INSERT' and is_as_registered then
@@ -672,8 +679,7 @@ as $function$
                     {record_updates_by_row}
                 end if;
 
-                -- A caller with this flag set only causes a search without a result.
-                if current_setting('clerk_sync.nested', true) = 'yes' then
+                if is_nested then
                     if tg_op = 'INSERT' then
                         states := (select jsonb_object_agg(n.{key}, to_jsonb(n.*) - apps_own) from new_rows as n);
                     elsif tg_op = 'UPDATE' then
@@ -724,6 +730,7 @@ as $function$
                 'key', quote_ident(of_kind.key_column),
                 'key_name', quote_literal(of_kind.key_column),
                 'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
+                'number', cardinality(clerk_sync.own_columns(of_kind)),
                 'none', '{}',
                 'is_as_registered', clerk_sync.is_as_registered(of_kind),
                 'cause', 'coalesce(e.own ->> 0, default_cause)',
@@ -750,8 +757,8 @@ as $function$
                     ) as e
                     cross join lateral (
                         select
-                            array_agg(u.name) as names, jsonb_object_agg(u.name, u.old_value) as old_values,
-                            jsonb_object_agg(u.name, u.new_value) as new_values
+                            array_agg(u ->> 0) as names, jsonb_object_agg(u ->> 0, u -> 1) as old_values,
+                            jsonb_object_agg(u ->> 0, u -> 2) as new_values
                         from unnest(e.changed) as u
                     ) as c
                     where e.changed <> '{none}';

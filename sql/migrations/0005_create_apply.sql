@@ -322,22 +322,19 @@ create function clerk_sync.add_entities(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    missing clerk_sync.change[];
 begin
     -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
     -- analysed.
-    select
-        coalesce(array_agg(c) filter (where seen.exists is null), '{}'),
-        coalesce(array_agg(c) filter (where seen.exists), '{}')
-    into missing, known
-    from unnest(candidates) as c
-    left join lateral (
-        select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
-    ) as seen on true;
-    added := '{}';
+    added := array(
+        select c from unnest(candidates) as c
+        left join lateral (
+            select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
+        ) as seen on true
+        where seen.exists is null
+    );
     -- Most batches bring no new entity.
-    if cardinality(missing) = 0 then
+    if cardinality(added) = 0 then
+        known := candidates;
         return;
     end if;
 
@@ -345,7 +342,7 @@ begin
         insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
             c.kind, c.id, c.version, c.deleted_at, c.shown_at, case when c.deleted_at is not null then clock_timestamp() end
-        from unnest(missing) as c
+        from unnest(added) as c
         order by c.kind, c.id
         on conflict do nothing
         returning e.kind, e.id
@@ -353,9 +350,9 @@ begin
 
     select
         coalesce(array_agg(c) filter (where inserted.id is not null), '{}'),
-        known || coalesce(array_agg(c) filter (where inserted.id is null), '{}')
+        coalesce(array_agg(c) filter (where inserted.id is null), '{}')
     into added, known
-    from unnest(missing) as c left join inserted on c.kind = inserted.kind and c.id = inserted.id;
+    from unnest(candidates) as c left join inserted on c.kind = inserted.kind and c.id = inserted.id;
 end
 $$;
 
