@@ -229,9 +229,14 @@ FAULTS: Final = (
         "a row that somebody hid is not found",
         ("hide", "run"),
         "is complete (None), but user",
-        in_function(
-            "clerk_sync.differing_user(jsonb,text[])",
-            {"created_at, earliest.deleted_at)": "created_at, kept.deleted_at)"},
+        together(
+            *(
+                in_function(
+                    f"clerk_sync.differing_user({arguments})",
+                    {"created_at, earliest.deleted_at)": "created_at, kept.deleted_at)"},
+                )
+                for arguments in ("jsonb", "jsonb,text[]")
+            )
         ),
         first=31,
     ),
