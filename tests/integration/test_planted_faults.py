@@ -393,7 +393,7 @@ FAULTS: Final = (
         "a trigger that rewrites confuses the audit log",
         ("rewrite",),
         "by the audit log",
-        in_function("clerk_sync.audit_user()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}),
+        in_function("clerk_sync.audit_user()", {"if is_nested then": "if false then"}),
         first=38,
     ),
     PlantedFault(
