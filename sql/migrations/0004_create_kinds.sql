@@ -606,6 +606,111 @@ as $$
     from unnest(clerk_sync.own_columns(of_kind)::text[]) as c (name)
 $$;
 
+-- The holes that the parts of audit_<kind>() have in common. `e` is an entry: its id, and its own cause, if any.
+create function clerk_sync.holes_of_audit(of_kind clerk_sync.kinds)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'audit_kind', quote_ident('audit_' || of_kind.kind),
+        'kind', quote_literal(of_kind.kind),
+        'key', quote_ident(of_kind.key_column),
+        'key_name', quote_literal(of_kind.key_column),
+        'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
+        'number', cardinality(clerk_sync.own_columns(of_kind)),
+        'none', '{}',
+        'is_as_registered', clerk_sync.is_as_registered(of_kind),
+        'cause', 'coalesce(e.own ->> 0, default_cause)',
+        'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
+    )
+$$;
+
+-- Records new rows. rows: the rows n; new_row: the object of a row. `offset 0`: an object is made once.
+create function clerk_sync.statement_of_inserts(of_kind clerk_sync.kinds, rows text, new_row text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            insert into clerk_sync.audit_log (
+                kind, entity_id, operation, new_values, changed_columns, cause, svix_id
+            )
+            select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
+            from (
+                select n.{key} as id, {new_row} as new_row, causes -> n.{key} as own
+                from {rows} as n offset 0
+            ) as e;
+        $template$,
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object('rows', rows, 'new_row', new_row)
+    )
+$function$;
+
+-- Records changed rows. changed: the changed columns of the rows o and n, as changed_columns() returns them.
+create function clerk_sync.statement_of_updates(of_kind clerk_sync.kinds, changed text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            insert into clerk_sync.audit_log (
+                kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
+            )
+            select {kind}, e.id, 'update', c.old_values, c.new_values, c.names, {cause}, {svix_id}
+            from (
+                select n.{key} as id, {changed} as changed, causes -> n.{key} as own
+                from new_rows as n inner join old_rows as o on n.{key} = o.{key} offset 0
+            ) as e
+            cross join lateral (
+                select
+                    array_agg(u ->> 0) as names, jsonb_object_agg(u ->> 0, u -> 1) as old_values,
+                    jsonb_object_agg(u ->> 0, u -> 2) as new_values
+                from unnest(e.changed) as u
+            ) as c
+            where e.changed <> '{none}';
+        $template$,
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object('changed', changed)
+    )
+$function$;
+
+-- Puts the entries of a statement before the entries of statements of its triggers.
+create function clerk_sync.statement_of_nested(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            if is_nested then
+                if tg_op = 'INSERT' then
+                    states := (select jsonb_object_agg(n.{key}, to_jsonb(n.*) - apps_own) from new_rows as n);
+                elsif tg_op = 'UPDATE' then
+                    states := (
+                        select jsonb_object_agg(after.id, after.new_row)
+                        from (select n.{key} as id, to_jsonb(n.*) - apps_own as new_row from new_rows as n) as after
+                        inner join (
+                            select o.{key} as id, to_jsonb(o.*) - apps_own as old_row from old_rows as o
+                        ) as before using (id)
+                        where before.old_row is distinct from after.new_row
+                    );
+                else
+                    states := (select jsonb_object_agg(o.{key}, null) from old_rows as o);
+                end if;
+                perform clerk_sync.put_before_nested(
+                    {kind}, tg_relid::regclass, {key_name}, apps_own, coalesce(states, '{none}')
+                );
+            end if;
+        $template$,
+        clerk_sync.holes_of_audit(of_kind)
+    )
+$function$;
+
 -- audit_<kind>: records a statement's changes at once. Its argument: whether clerk_sync.causes is used. Columns of the
 -- app's own are not recorded. clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its
 -- own transaction only. The cause under "" counts for all other entities, and their ids are appended to its svix id.
@@ -679,92 +784,26 @@ as $function$
                     {record_updates_by_row}
                 end if;
 
-                if is_nested then
-                    if tg_op = 'INSERT' then
-                        states := (select jsonb_object_agg(n.{key}, to_jsonb(n.*) - apps_own) from new_rows as n);
-                    elsif tg_op = 'UPDATE' then
-                        states := (
-                            select jsonb_object_agg(after.id, after.new_row)
-                            from (select n.{key} as id, to_jsonb(n.*) - apps_own as new_row from new_rows as n) as after
-                            inner join (
-                                select o.{key} as id, to_jsonb(o.*) - apps_own as old_row from old_rows as o
-                            ) as before using (id)
-                            where before.old_row is distinct from after.new_row
-                        );
-                    else
-                        states := (select jsonb_object_agg(o.{key}, null) from old_rows as o);
-                    end if;
-                    perform clerk_sync.put_before_nested(
-                        {kind}, tg_relid::regclass, {key_name}, apps_own, coalesce(states, '{none}')
-                    );
-                end if;
+                {order_nested}
                 return null;
             end
             $body$
             $template$,
-        own.holes || jsonb_build_object(
-            'record_inserts_by_column',
-            clerk_sync.statement_of(own.insert, own.holes || jsonb_build_object(
-                'rows', format('(select %s from new_rows as r)', clerk_sync.columns_as_jsonb_sorts(of_kind)),
-                'new_row', 'to_jsonb(n.*)'
-            )),
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object(
+            'record_inserts_by_column', clerk_sync.statement_of_inserts(
+                of_kind, format('(select %s from new_rows as r)', clerk_sync.columns_as_jsonb_sorts(of_kind)),
+                'to_jsonb(n.*)'
+            ),
             'record_inserts_by_row',
-            clerk_sync.statement_of(own.insert, own.holes || jsonb_build_object(
-                'rows', 'new_rows', 'new_row', 'to_jsonb(n.*) - apps_own'
-            )),
+            clerk_sync.statement_of_inserts(of_kind, 'new_rows', 'to_jsonb(n.*) - apps_own'),
             'record_updates_by_column',
-            clerk_sync.statement_of(own.update, own.holes || jsonb_build_object(
-                'changed', clerk_sync.columns_that_differ(of_kind)
-            )),
-            'record_updates_by_row',
-            clerk_sync.statement_of(own.update, own.holes || jsonb_build_object(
-                'changed', 'clerk_sync.changed_columns(to_jsonb(o.*) - apps_own, to_jsonb(n.*) - apps_own)'
-            ))
+            clerk_sync.statement_of_updates(of_kind, clerk_sync.columns_that_differ(of_kind)),
+            'record_updates_by_row', clerk_sync.statement_of_updates(
+                of_kind, 'clerk_sync.changed_columns(to_jsonb(o.*) - apps_own, to_jsonb(n.*) - apps_own)'
+            ),
+            'order_nested', clerk_sync.statement_of_nested(of_kind)
         )
     )
-    from (
-        values (
-            jsonb_build_object(
-                'audit_kind', quote_ident('audit_' || of_kind.kind),
-                'kind', quote_literal(of_kind.kind),
-                'key', quote_ident(of_kind.key_column),
-                'key_name', quote_literal(of_kind.key_column),
-                'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
-                'number', cardinality(clerk_sync.own_columns(of_kind)),
-                'none', '{}',
-                'is_as_registered', clerk_sync.is_as_registered(of_kind),
-                'cause', 'coalesce(e.own ->> 0, default_cause)',
-                'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
-            ),
-            $insert$
-                    insert into clerk_sync.audit_log (
-                        kind, entity_id, operation, new_values, changed_columns, cause, svix_id
-                    )
-                    select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
-                    from (
-                        select n.{key} as id, {new_row} as new_row, causes -> n.{key} as own
-                        from {rows} as n offset 0
-                    ) as e;
-            $insert$,
-            $update$
-                    insert into clerk_sync.audit_log (
-                        kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
-                    )
-                    select {kind}, e.id, 'update', c.old_values, c.new_values, c.names, {cause}, {svix_id}
-                    from (
-                        select n.{key} as id, {changed} as changed, causes -> n.{key} as own
-                        from new_rows as n inner join old_rows as o on n.{key} = o.{key} offset 0
-                    ) as e
-                    cross join lateral (
-                        select
-                            array_agg(u ->> 0) as names, jsonb_object_agg(u ->> 0, u -> 1) as old_values,
-                            jsonb_object_agg(u ->> 0, u -> 2) as new_values
-                        from unnest(e.changed) as u
-                    ) as c
-                    where e.changed <> '{none}';
-            $update$
-        )
-    ) as own (holes, insert, update)
 $function$;
 
 -- The triggers that call audit_<kind>(). The condition of the trigger asks whether clerk_sync.causes may be used,
