@@ -435,7 +435,7 @@ begin
         delete from clerk.users_public where true;
         return null;
     end if;
-    -- record_changes() runs before this trigger, and sets the flag.
+    -- audit_user() runs before this trigger, and sets the flag.
     if current_setting('clerk_sync.nested', true) = 'yes' then
         perform clerk_sync.project_as_it_is(array(select c.clerk_id from changed as c));
         return null;

@@ -79,117 +79,23 @@ begin
 end
 $$;
 
--- Records a statement's changes at once. Arguments: the kind, the column with the id of the entity, all synced columns,
--- and whether clerk_sync.causes is used. Columns of the app's own are not recorded. clerk_sync.apply() leaves {"entity
--- id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. The cause under "" counts for all other
--- entities, and their ids are appended to its svix id. Every role may set clerk_sync.causes, so this function uses the
--- setting only for a statement that runs as the owner of this schema. Security definer: no role may write the log by
--- hand. Nested loops are off, because a plan made for a single row must also serve for thousands.
-create function clerk_sync.record_changes()
-returns trigger
+-- The columns by which two states of a row differ, sorted by name: [name, old value, new value] of each.
+create function clerk_sync.changed_columns(old_row jsonb, new_row jsonb)
+returns jsonb[]
 language plpgsql
-security definer
+immutable
 set search_path = pg_catalog, pg_temp
-set enable_nestloop = off
 as $$
-#variable_conflict use_variable
-declare
-    causes constant jsonb := case
-        when tg_argv[3]::boolean then nullif(current_setting('clerk_sync.causes', true), '')::jsonb
-    end;
-    -- The API logs in with a role of its own and sets the role of the request.
-    caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    default_cause constant text := case
-        when causes is null then 'direct:' || caller
-        else coalesce(causes -> '' ->> 0, 'cascade')
-    end;
-    default_svix_id constant text := causes -> '' ->> 1;
-    synced constant name[] := tg_argv[2];
-    apps_own text[] := '{}';
-    states jsonb;
 begin
-    if pg_trigger_depth() > 1 then
-        perform set_config('clerk_sync.nested', 'yes', true);
-    end if;
-    if (select c.relnatts from pg_catalog.pg_class as c where c.oid = tg_relid) > cardinality(synced) then
-        apps_own := array(
-            select a.attname from pg_catalog.pg_attribute as a
-            where a.attrelid = tg_relid and a.attnum > 0 and a.attname <> all(synced)
-        );
-    end if;
-    -- `offset 0` and `materialized`: a row becomes an object once, however often the object is used. n.*: the app may
-    -- have a column called n.
-    if tg_op = 'INSERT' then
-        insert into clerk_sync.audit_log (kind, entity_id, operation, new_values, changed_columns, cause, svix_id)
-        select
-            tg_argv[0], new_row ->> tg_argv[1], 'insert', new_row, '{}',
-            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 0, default_cause),
-            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 1, default_svix_id || (new_row ->> tg_argv[1]))
-        from (select to_jsonb(n.*) - apps_own as new_row from new_rows as n offset 0) as inserted;
-    elsif tg_op = 'UPDATE' then
-        with after as materialized (
-            select to_jsonb(n.*) - apps_own as new_row from new_rows as n
-        ),
-
-        before as materialized (
-            select to_jsonb(o.*) - apps_own as old_row from old_rows as o
-        ),
-
-        differing as materialized (
-            select
-                new_row ->> tg_argv[1] as entity_id, old_row, new_row,
-                array(
-                    select key from jsonb_each(new_row) as column_of
-                    where old_row -> key is distinct from value
-                    order by key
-                ) as changed_columns
-            from after inner join before on new_row ->> tg_argv[1] = old_row ->> tg_argv[1]
-            where old_row is distinct from new_row
-        )
-
-        insert into clerk_sync.audit_log (
-            kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
-        )
-        select
-            tg_argv[0], entity_id, 'update',
-            (select jsonb_object_agg(c, old_row -> c) from unnest(changed_columns) as c),
-            (select jsonb_object_agg(c, new_row -> c) from unnest(changed_columns) as c),
-            changed_columns, coalesce(causes -> entity_id ->> 0, default_cause),
-            coalesce(causes -> entity_id ->> 1, default_svix_id || entity_id)
-        from differing;
-    else
-        insert into clerk_sync.audit_log (kind, entity_id, operation, old_values, changed_columns, cause, svix_id)
-        select
-            tg_argv[0], old_row ->> tg_argv[1], 'delete', old_row, '{}',
-            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 0, default_cause),
-            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 1, default_svix_id || (old_row ->> tg_argv[1]))
-        from (select to_jsonb(o.*) - apps_own as old_row from old_rows as o offset 0) as deleted;
-    end if;
-
-    -- A caller with this flag set only causes a search without a result.
-    if current_setting('clerk_sync.nested', true) = 'yes' then
-        if tg_op = 'INSERT' then
-            states := (select jsonb_object_agg(to_jsonb(n.*) ->> tg_argv[1], to_jsonb(n.*) - apps_own) from new_rows as n);
-        elsif tg_op = 'UPDATE' then
-            states := (
-                select jsonb_object_agg(new_row ->> tg_argv[1], new_row)
-                from (select to_jsonb(n.*) - apps_own as new_row from new_rows as n) as after
-                inner join (select to_jsonb(o.*) - apps_own as old_row from old_rows as o) as before
-                    on new_row ->> tg_argv[1] = old_row ->> tg_argv[1]
-                where old_row is distinct from new_row
-            );
-        else
-            states := (select jsonb_object_agg(to_jsonb(o.*) ->> tg_argv[1], null) from old_rows as o);
-        end if;
-        perform clerk_sync.put_before_nested(
-            tg_argv[0], tg_relid::regclass, tg_argv[1], apps_own, coalesce(states, '{}')
-        );
-    end if;
-    return null;
+    return array(
+        select jsonb_build_array(c.key, old_row -> c.key, c.value) from jsonb_each(new_row) as c
+        where old_row -> c.key is distinct from c.value
+        order by c.key collate "C"
+    );
 end
 $$;
 
--- Tells record_changes() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}; null: none.
+-- Tells audit_<kind>() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}; null: none.
 create function clerk_sync.set_causes(causes jsonb)
 returns void
 language plpgsql
@@ -200,7 +106,7 @@ begin
 end
 $$;
 
--- Tells record_changes() one cause for all changes of this transaction.
+-- Tells audit_<kind>() one cause for all changes of this transaction.
 create function clerk_sync.set_cause(cause text, svix_id text default null)
 returns void
 language plpgsql

@@ -333,16 +333,31 @@ as $function$
                 set search_path = pg_catalog, pg_temp
                 as $body$
                 #variable_conflict use_variable
+                declare
+                    filled bigint;
                 begin
-                    insert into {table} as kept ({key}, {columns})
+                    -- Not `on conflict do update`, which costs more for each row, and also fires the triggers of updates.
+                    insert into {table} ({key}, {columns})
                     select a.id, {given_columns}
                     from unnest(added) as a
-                    cross join lateral jsonb_populate_record(
-                        null::clerk_sync.{row_type}, page -> a."position" -> 'content'
-                    ) as given
-                    where a.kind = {kind}
-                    order by a.id
-                    on conflict ({key}) do update set {set_excluded};
+                    left join lateral (
+                        select true as exists from {table} as k where k.{key} = a.id collate "default" limit 1
+                    ) as kept on true
+                    cross join lateral {content} as given
+                    where a.kind = {kind} and kept.exists is null
+                    order by a.id;
+
+                    -- The app may have made rows.
+                    get diagnostics filled = row_count;
+                    if filled < (select count(*) from unnest(added) as a where a.kind = {kind}) then
+                        update {table} as kept set {set_given}
+                        from (
+                            select u.* from unnest(added) as u where u.kind = {kind} order by u.id limit cardinality(added)
+                        ) as a
+                        cross join lateral {content} as given
+                        where kept.{key} = a.id collate "default"
+                        and ({kept_columns}) is distinct from ({given_columns});
+                    end if;
                 end
                 $body$
                 $template$,
@@ -350,15 +365,65 @@ as $function$
                 'fill_kind', quote_ident('fill_' || of_kind.kind),
                 'columns', clerk_sync.for_each('%1$I', of_kind.mirrored_columns),
                 'given_columns', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns),
-                'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', of_kind.mirrored_columns)
+                'kept_columns', clerk_sync.for_each('kept.%1$I', of_kind.mirrored_columns),
+                'set_given', clerk_sync.for_each('%1$I = given.%1$I', of_kind.mirrored_columns),
+                'content', clerk_sync.statement_of(
+                    'jsonb_populate_record(null::clerk_sync.{row_type}, page -> a."position" -> ''content'')',
+                    clerk_sync.holes_of(of_kind)
+                )
             )
         )
     end
 $function$;
 
+-- The select list of the row `given`, for content that is an array: at_<number> is the place of a column in the array,
+-- null for a column without a place. Values are converted as by jsonb_populate_record(), which takes longer.
+create function clerk_sync.given_by_place(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format(
+            'case when at_%1$s is null then kept.%2$I else ' || case
+                when a.atttypid = 'text'::regtype then 'said.content ->> at_%1$s'
+                when a.atttypid = 'jsonb'::regtype then 'nullif(said.content -> at_%1$s, ''null'')'
+                when a.atttypid in ('boolean'::regtype, 'integer'::regtype, 'bigint'::regtype, 'timestamptz'::regtype)
+                    then '(said.content ->> at_%1$s)::%3$s'
+                else
+                    '(jsonb_populate_record(null::clerk_sync.%4$I, '
+                    'jsonb_build_object(%2$L, said.content -> at_%1$s))).%2$I'
+            end || ' end as %2$I',
+            a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), 'row_' || of_kind.kind
+        ),
+        ', ' order by a.attnum
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass
+    and a.attname = any(of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind))
+$$;
+
+-- The variables at_<number>, from the argument `columns`: the names of the columns in the order of the content.
+create function clerk_sync.places_of_columns(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format('at_%s constant integer := array_position(columns, %L) - 1;', a.attnum, a.attname), ' '
+        order by a.attnum
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass
+    and a.attname = any(of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind))
+$$;
+
 -- differing_<kind>: finds the rows that are missing or differ from the content. Compares as write_<kind> does, and
--- ignores versions.
-create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
+-- ignores versions. There are two: with content as objects, and with content as arrays, of which Postgres reads a page
+-- in half the time.
+create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds, is_by_place boolean)
 returns text
 language sql
 stable
@@ -366,31 +431,32 @@ set search_path = pg_catalog, pg_temp
 as $function$
     select clerk_sync.statement_of(
         $template$
-            create or replace function clerk_sync.{differing_kind}(objects jsonb)
+            create or replace function clerk_sync.{differing_kind}(objects jsonb{more_arguments})
             returns setof clerk_sync.difference
             language plpgsql
             stable
             set search_path = pg_catalog, pg_temp
             as $body$
+            #variable_conflict use_variable
+            {declarations}
             begin
             return query
             select
                 {kind}::text, said.id,
                 case when kept.{key} is not null then array_remove(array[{differing_columns}], null) end,
                 case when kept.{key} is not null then array_remove(array[{emptied_columns}]::text[], null) end
-            from jsonb_array_elements(objects) as object
-            cross join lateral (select object ->> 'id' as id, object -> 'content' as content) as said
+            from jsonb_to_recordset(objects) as said (kind text, id text, content jsonb)
             left join lateral (
                 select e.deleted_at from clerk_sync.entities as e
-                where e.kind = {kind} and e.id = said.id limit 1
+                where e.kind = {kind} and e.id = said.id and e.deleted_at is not null limit 1
             ) as entity on true
             left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
-            cross join lateral jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content) as given
+            cross join lateral {given} as given
             {join_parents}
             cross join lateral (
                 select to_timestamp(least(entity.deleted_at {parent_deletes}) / 1000.0) as deleted_at
             ) as earliest
-            where object ->> 'kind' = {kind} and jsonb_typeof(object -> 'content') = 'object'
+            where said.kind = {kind} and jsonb_typeof(said.content) = {type_of_content}
             and (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
             end
             $body$
@@ -406,7 +472,22 @@ as $function$
             'emptied_columns', clerk_sync.for_each(
                 named.if_it_is_emptied, of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind)
             )
-        )
+        ) || case
+            when is_by_place then jsonb_build_object(
+                'more_arguments', ', columns text[]',
+                'declarations', 'declare ' || clerk_sync.places_of_columns(of_kind),
+                'given', format('(select %s)', clerk_sync.given_by_place(of_kind)),
+                'type_of_content', '''array'''
+            )
+            else jsonb_build_object(
+                'more_arguments', '', 'declarations', '',
+                'given', clerk_sync.statement_of(
+                    'jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content)',
+                    clerk_sync.holes_of(of_kind)
+                ),
+                'type_of_content', '''object'''
+            )
+        end
     )
     from (
         values (
@@ -465,10 +546,270 @@ as $function$
     )
 $function$;
 
--- The triggers that record changes in the audit log. The condition of the trigger asks whether clerk_sync.causes may be
--- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth distinguishes a
--- cascade from other statements.
+-- The condition that a row a of pg_attribute is a mirrored column with its type: audit_<kind>() was made for these.
+create function clerk_sync.is_as_registered(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
+        ' or ' order by of_type.name collate "C"
+    )
+    from (
+        select format_type(a.atttypid, null) as name, array_agg(a.attname order by a.attnum) as columns
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+        group by a.atttypid
+    ) as of_type
+$$;
+
+-- An array as changed_columns() returns it, of the rows o and n. Two values differ if they differ as jsonb. For these
+-- types, the operator of the type says the same; of text, only the bytes count, whatever the collation.
+create function clerk_sync.columns_that_differ(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'array_remove(array[%s], null)',
+        string_agg(
+            format(
+                'case when ' || case
+                    when a.atttypid in ('text'::regtype, 'varchar'::regtype)
+                        then 'n.%1$I collate "C" is distinct from o.%1$I collate "C"'
+                    when a.atttypid in (
+                        'boolean'::regtype, 'integer'::regtype, 'bigint'::regtype, 'timestamptz'::regtype,
+                        'date'::regtype, 'uuid'::regtype, 'jsonb'::regtype
+                    ) then 'n.%1$I is distinct from o.%1$I'
+                    else 'to_jsonb(n.%1$I) is distinct from to_jsonb(o.%1$I)'
+                end || ' then jsonb_build_array(%1$L, o.%1$I, n.%1$I) end',
+                a.attname
+            ),
+            ', ' order by a.attname collate "C"
+        )
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+$$;
+
+-- The columns of a row r, in the order in which jsonb keeps them: an object made in this order takes less time.
+create function clerk_sync.columns_as_jsonb_sorts(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('r.%I', c.name), ', ' order by octet_length(c.name), c.name collate "C")
+    from unnest(clerk_sync.own_columns(of_kind)::text[]) as c (name)
+$$;
+
+-- The holes that the parts of audit_<kind>() have in common. `e` is an entry: its id, and its own cause, if any.
+create function clerk_sync.holes_of_audit(of_kind clerk_sync.kinds)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'audit_kind', quote_ident('audit_' || of_kind.kind),
+        'kind', quote_literal(of_kind.kind),
+        'key', quote_ident(of_kind.key_column),
+        'key_name', quote_literal(of_kind.key_column),
+        'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
+        'number', cardinality(clerk_sync.own_columns(of_kind)),
+        'none', '{}',
+        'is_as_registered', clerk_sync.is_as_registered(of_kind),
+        'cause', 'coalesce(e.own ->> 0, default_cause)',
+        'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
+    )
+$$;
+
+-- Records new rows. rows: the rows n; new_row: the object of a row. `offset 0`: an object is made once.
+create function clerk_sync.statement_of_inserts(of_kind clerk_sync.kinds, rows text, new_row text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            insert into clerk_sync.audit_log (
+                kind, entity_id, operation, new_values, changed_columns, cause, svix_id
+            )
+            select {kind}, e.id, 'insert', e.new_row, '{none}', {cause}, {svix_id}
+            from (
+                select n.{key} as id, {new_row} as new_row, causes -> n.{key} as own
+                from {rows} as n offset 0
+            ) as e;
+        $template$,
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object('rows', rows, 'new_row', new_row)
+    )
+$function$;
+
+-- Records changed rows. changed: the changed columns of the rows o and n, as changed_columns() returns them.
+create function clerk_sync.statement_of_updates(of_kind clerk_sync.kinds, changed text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            insert into clerk_sync.audit_log (
+                kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
+            )
+            select {kind}, e.id, 'update', c.old_values, c.new_values, c.names, {cause}, {svix_id}
+            from (
+                select n.{key} as id, {changed} as changed, causes -> n.{key} as own
+                from new_rows as n inner join old_rows as o on n.{key} = o.{key} offset 0
+            ) as e
+            cross join lateral (
+                select
+                    array_agg(u ->> 0) as names, jsonb_object_agg(u ->> 0, u -> 1) as old_values,
+                    jsonb_object_agg(u ->> 0, u -> 2) as new_values
+                from unnest(e.changed) as u
+            ) as c
+            where e.changed <> '{none}';
+        $template$,
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object('changed', changed)
+    )
+$function$;
+
+-- Puts the entries of a statement before the entries of statements of its triggers.
+create function clerk_sync.statement_of_nested(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            if is_nested then
+                if tg_op = 'INSERT' then
+                    states := (select jsonb_object_agg(n.{key}, to_jsonb(n.*) - apps_own) from new_rows as n);
+                elsif tg_op = 'UPDATE' then
+                    states := (
+                        select jsonb_object_agg(after.id, after.new_row)
+                        from (select n.{key} as id, to_jsonb(n.*) - apps_own as new_row from new_rows as n) as after
+                        inner join (
+                            select o.{key} as id, to_jsonb(o.*) - apps_own as old_row from old_rows as o
+                        ) as before using (id)
+                        where before.old_row is distinct from after.new_row
+                    );
+                else
+                    states := (select jsonb_object_agg(o.{key}, null) from old_rows as o);
+                end if;
+                perform clerk_sync.put_before_nested(
+                    {kind}, tg_relid::regclass, {key_name}, apps_own, coalesce(states, '{none}')
+                );
+            end if;
+        $template$,
+        clerk_sync.holes_of_audit(of_kind)
+    )
+$function$;
+
+-- audit_<kind>: records a statement's changes at once. Its argument: whether clerk_sync.causes is used. Columns of the
+-- app's own are not recorded. clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its
+-- own transaction only. The cause under "" counts for all other entities, and their ids are appended to its svix id.
+-- Every role may set clerk_sync.causes, so this function uses the setting only for a statement that runs as the owner
+-- of this schema. Security definer: no role may write the log by hand. Nested loops are off, because a plan made for a
+-- single row must also serve for thousands.
 create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.{audit_kind}()
+            returns trigger
+            language plpgsql
+            security definer
+            set search_path = pg_catalog, pg_temp
+            set enable_nestloop = off
+            as $body$
+            #variable_conflict use_variable
+            declare
+                causes constant jsonb := case
+                    when tg_argv[0]::boolean then nullif(current_setting('clerk_sync.causes', true), '')::jsonb
+                end;
+                -- The API logs in with a role of its own and sets the role of the request.
+                caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+                default_cause constant text := case
+                    when causes is null then 'direct:' || caller else coalesce(causes -> '' ->> 0, 'cascade')
+                end;
+                default_svix_id constant text := causes -> '' ->> 1;
+                -- Whether the table has the mirrored columns, each with its type: the app may have altered the table.
+                is_as_registered constant boolean := {number} = (
+                    select count(*) from pg_catalog.pg_attribute as a
+                    where a.attrelid = tg_relid and a.attnum > 0 and ({is_as_registered})
+                );
+                is_nested boolean;
+                apps_own text[];
+                states jsonb;
+            begin
+                if pg_trigger_depth() > 1 then
+                    perform set_config('clerk_sync.nested', 'yes', true);
+                end if;
+                -- A caller with this flag set only causes a search without a result.
+                is_nested := current_setting('clerk_sync.nested', true) = 'yes';
+                if tg_op = 'DELETE' or is_nested or not is_as_registered then
+                    apps_own := array(
+                        select a.attname from pg_catalog.pg_attribute as a
+                        where a.attrelid = tg_relid and a.attnum > 0 and a.attname <> all({own})
+                    );
+                end if;
+
+                -- `offset 0`: each row is compared once. n.*: the app may have a column called n.
+                if tg_op = 'INSERT' and is_as_registered then
+                    {record_inserts_by_column}
+                elsif tg_op = 'INSERT' then
+                    {record_inserts_by_row}
+                elsif tg_op = 'DELETE' then
+                    insert into clerk_sync.audit_log (
+                        kind, entity_id, operation, old_values, changed_columns, cause, svix_id
+                    )
+                    select {kind}, e.id, 'delete', e.old_row, '{none}', {cause}, {svix_id}
+                    from (
+                        select o.{key} as id, to_jsonb(o.*) - apps_own as old_row, causes -> o.{key} as own
+                        from old_rows as o offset 0
+                    ) as e;
+                elsif is_as_registered then
+                    {record_updates_by_column}
+                else
+                    {record_updates_by_row}
+                end if;
+
+                {order_nested}
+                return null;
+            end
+            $body$
+            $template$,
+        clerk_sync.holes_of_audit(of_kind) || jsonb_build_object(
+            'record_inserts_by_column', clerk_sync.statement_of_inserts(
+                of_kind, format('(select %s from new_rows as r)', clerk_sync.columns_as_jsonb_sorts(of_kind)),
+                'to_jsonb(n.*)'
+            ),
+            'record_inserts_by_row',
+            clerk_sync.statement_of_inserts(of_kind, 'new_rows', 'to_jsonb(n.*) - apps_own'),
+            'record_updates_by_column',
+            clerk_sync.statement_of_updates(of_kind, clerk_sync.columns_that_differ(of_kind)),
+            'record_updates_by_row', clerk_sync.statement_of_updates(
+                of_kind, 'clerk_sync.changed_columns(to_jsonb(o.*) - apps_own, to_jsonb(n.*) - apps_own)'
+            ),
+            'order_nested', clerk_sync.statement_of_nested(of_kind)
+        )
+    )
+$function$;
+
+-- The triggers that call audit_<kind>(). The condition of the trigger asks whether clerk_sync.causes may be used,
+-- because audit_<kind>() itself runs as the owner. A cascade runs as the owner, too: its depth distinguishes a cascade
+-- from other statements.
+create function clerk_sync.definition_of_audit_triggers(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -476,12 +817,12 @@ set search_path = pg_catalog, pg_temp
 as $$
     select string_agg(
         format(
-            'create or replace trigger audit_%1$s%7$s after %1$s on %2$s referencing %3$s for each statement '
-            || 'when (%8$s (pg_catalog.pg_trigger_depth() = 0 '
+            'create or replace trigger audit_%1$s%4$s after %1$s on %2$s referencing %3$s for each statement '
+            || 'when (%5$s (pg_catalog.pg_trigger_depth() = 0 '
             || 'and pg_catalog.has_schema_privilege(''clerk_sync'', ''create''))) '
-            || 'execute function clerk_sync.record_changes(%4$L, %5$L, %6$L, %9$L)',
-            audited.operation, of_kind.relation, audited.tables, of_kind.kind, of_kind.key_column,
-            clerk_sync.own_columns(of_kind), writer.suffix, writer.negation, writer.suffix = ''
+            || 'execute function clerk_sync.%6$I(%7$L)',
+            audited.operation, of_kind.relation, audited.tables, writer.suffix, writer.negation,
+            'audit_' || of_kind.kind, writer.suffix = ''
         ),
         ';'
     )
@@ -599,9 +940,11 @@ begin
         clerk_sync.definition_of_row(of_kind),
         clerk_sync.definition_of_write(of_kind),
         clerk_sync.definition_of_fill(of_kind),
-        clerk_sync.definition_of_differing(of_kind),
+        clerk_sync.definition_of_differing(of_kind, false),
+        clerk_sync.definition_of_differing(of_kind, true),
         clerk_sync.definition_of_hide(of_kind),
         case when is_audited then clerk_sync.definition_of_audit(of_kind) end,
+        case when is_audited then clerk_sync.definition_of_audit_triggers(of_kind) end,
         clerk_sync.definition_of_write_rows(),
         clerk_sync.definition_of_hide_rows()
     ], null) loop

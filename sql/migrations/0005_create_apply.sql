@@ -325,16 +325,24 @@ as $$
 begin
     -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
     -- analysed.
-    with inserted as (
-        insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
-        select
-            c.kind, c.id, c.version, c.deleted_at, c.shown_at,
-            case when c.deleted_at is not null then clock_timestamp() end
-        from unnest(candidates) as c
+    added := array(
+        select c from unnest(candidates) as c
         left join lateral (
             select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
         ) as seen on true
         where seen.exists is null
+    );
+    -- Most batches bring no new entity.
+    if cardinality(added) = 0 then
+        known := candidates;
+        return;
+    end if;
+
+    with inserted as (
+        insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
+        select
+            c.kind, c.id, c.version, c.deleted_at, c.shown_at, case when c.deleted_at is not null then clock_timestamp() end
+        from unnest(added) as c
         order by c.kind, c.id
         on conflict do nothing
         returning e.kind, e.id
@@ -437,24 +445,25 @@ returns table ("position" integer, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    -- A look-up in an object costs the same whatever the plan expects of the batch.
+    written constant jsonb := (select jsonb_object_agg(w.kind || ' ' || w.id, w.outcome) from unnest(all_written) as w);
 begin
-    -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
     return query
     with judged as (
         select
-            c.*,
+            c."position", c.id, (c.version).observed_at as observed_at, c.deleted_at, c.svix_id, c.event_type,
+            c.received_at,
             case
                 -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
                 when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
                 when c.deleted_at is not null then 'stale'
                 when e.deleted_at is not null then 'deleted_before'
                 when c.version < e.version then 'stale'
-                when (c.kind, c.id, 'created') in (select w.kind, w.id, w.outcome from unnest(all_written) as w)
-                    then 'created'
-                when (c.kind, c.id) in (select w.kind, w.id from unnest(all_written) as w) then 'updated'
-                else 'unchanged'
+                else coalesce(written ->> (c.kind || ' ' || c.id), 'unchanged')
             end as verdict,
-            row_number() over (partition by c.svix_id, c.event_type is null order by c."position") = 1 as is_first
+            c.event_type is not null and before.exists is null
+            and row_number() over (partition by c.svix_id, c.event_type is null order by c."position") = 1 as is_recorded
         from unnest(changes) as c
         cross join lateral (
             select k.version, k.deleted_at
@@ -462,6 +471,10 @@ begin
             where k.kind = c.kind and k.id = c.id
             limit 1
         ) as e
+        left join lateral (
+            select true as exists from clerk_sync.deliveries as d
+            where c.event_type is not null and d.svix_id = c.svix_id limit 1
+        ) as before on true
     ),
 
     -- Not `on conflict do nothing`, whose rows cost twice the log. Where another worker records the same delivery at
@@ -469,24 +482,14 @@ begin
     recorded as (
         insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
         select
-            to_timestamp(coalesce(j.deleted_at, (j.version).observed_at) / 1000.0),
+            to_timestamp(coalesce(j.deleted_at, j.observed_at) / 1000.0),
             to_timestamp(j.received_at / 1000.0), j.svix_id, j.event_type, j.id, j.verdict::clerk_sync.outcome
         from judged as j
-        left join lateral (
-            select true as exists from clerk_sync.deliveries as d where d.svix_id = j.svix_id limit 1
-        ) as before on true
-        where j.event_type is not null and j.is_first and before.exists is null
+        where j.is_recorded
         order by j.svix_id
-        returning svix_id
     )
 
-    select
-        j."position",
-        case
-            when j.event_type is null or (j.is_first and j.svix_id in (select r.svix_id from recorded as r))
-                then j.verdict
-            else 'duplicate'
-        end
+    select j."position", case when j.event_type is null or j.is_recorded then j.verdict else 'duplicate' end
     from judged as j
     order by j."position";
 end

@@ -209,8 +209,9 @@ begin
 end
 $$;
 
--- How the rows of the objects of a page differ from their content, for every kind in the page.
-create function clerk_sync.find_differing(page jsonb)
+-- How the rows of the objects of a page differ from their content, for every kind in the page. columns: {kind: [name,
+-- ...]}, the columns of the kinds whose content may be an array, in the order of the array.
+create function clerk_sync.find_differing(page jsonb, columns jsonb default null)
 returns clerk_sync.difference[]
 language plpgsql
 stable
@@ -218,13 +219,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target text;
+    type_of_content text;
     more clerk_sync.difference[];
     differing clerk_sync.difference[] := '{}';
 begin
-    for target in
-        select distinct g.kind from jsonb_to_recordset(page) as g (kind text, content jsonb) where g.content is not null
+    for target, type_of_content in
+        select distinct object ->> 'kind', jsonb_typeof(object -> 'content') from jsonb_array_elements(page) as object
     loop
-        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target) into more using page;
+        if type_of_content = 'object' then
+            execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target)
+            into more using page;
+        elsif type_of_content = 'array' then
+            if jsonb_typeof(columns -> target) is distinct from 'array' then
+                raise invalid_parameter_value using message = format('columns names no columns of %s', target);
+            end if;
+            execute format('select array_agg(d) from clerk_sync.%I($1, $2) as d', 'differing_' || target)
+            into more using page, array(select name from jsonb_array_elements_text(columns -> target) as name);
+        else
+            continue;
+        end if;
         differing := differing || coalesce(more, '{}');
     end loop;
     return differing;
@@ -378,8 +391,9 @@ end
 $$;
 
 -- Compares one page of a list of Clerk's with the tables, and records the differences. {run, lease, number, kind,
--- tally, since, until, page, ids, versions, observed_at}: page is a batch for apply(); elements without content are
--- compared by version, elements without a version only count as present. ids and versions, a line for each, are a
+-- tally, since, until, columns, page, ids, versions, observed_at}: page is a batch for apply(), where content may also
+-- be an array of the values of the columns, {kind: [name, ...]}; elements without content are compared by version,
+-- elements without a version only count as present. ids and versions, a line for each, are a
 -- shorter form of such elements. since and until: users created between these moments and missing from the page are
 -- extra. tally: the counts of the window before this page. -> null when another process has taken the run over, else
 -- [[kind, id, difference, action], ...]. action: the action of the finding or, for a repair that takes values away,
@@ -415,7 +429,7 @@ begin
     set reached = coalesce(since, w.reached), tally = counted
     where w.run_id = run.run_id and w.number = of_window;
 
-    differing := clerk_sync.find_differing(request -> 'page');
+    differing := clerk_sync.find_differing(request -> 'page', request -> 'columns');
     if (select k.is_read_by_id from clerk_sync.kinds as k where k.kind = target) then
         held := clerk_sync.objects_to_hold(differing);
     end if;

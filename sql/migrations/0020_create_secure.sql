@@ -348,7 +348,7 @@ as $$
         ) or exists (
             select from pg_catalog.pg_trigger as t
             inner join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = c.oid and p.oid = 'clerk_sync.record_changes()'::regprocedure
+            where t.tgrelid = c.oid and t.tgname = 'audit_insert' and p.pronamespace = 'clerk_sync'::regnamespace
         ) then 'sync writes it'
         when permissive.names is not null and not replace_policies
             then format(

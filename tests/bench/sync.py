@@ -11,6 +11,7 @@ import psycopg
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
+from tests.bench import updates
 from tests.bench.databases import databases
 from tests.bench.pasted_handler import PastedHandler
 from tests.bench.results import Result, Target, cost, gain
@@ -38,6 +39,7 @@ def measure(root: Path) -> Iterator[Result]:
         yield _all_kinds(made)
         yield from _all_kinds_in_time(made)
         yield _poison(made)
+        yield from updates.measure(made)
 
 
 def _round_trips(made: Databases) -> Result:

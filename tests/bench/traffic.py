@@ -71,6 +71,13 @@ class Traffic:
         self.revisions[user] += 1
         return self._upsert(user, self._tick())
 
+    def edits(self, size: int) -> list[Applied]:
+        """An edit each of so many users."""
+        users = self.chance.sample(range(len(self.revisions)), size)
+        for user in users:
+            self.revisions[user] += 1
+        return [self._upsert(user, self._tick()) for user in users]
+
     def poison(self) -> Applied:
         """A delete that Postgres refuses: jsonb cannot hold a NUL."""
         now = self._tick()

@@ -301,6 +301,41 @@ def test_values_in_columns_of_the_apps_are_not_logged(store: Store, admin: Conne
     assert edit["changed_columns"] == ["first_name"]
 
 
+ALTERATIONS: dict[str, LiteralString] = {
+    "renamed": "alter table clerk.users rename column locale to tongue",
+    "dropped": "alter table clerk.users drop column locale",
+    # Without an equality.
+    "of another type": "alter table clerk.users alter column locale type json using to_json(locale)",
+}
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS.values(), ids=ALTERATIONS)
+def test_a_table_whose_columns_the_app_altered_is_still_logged(
+    alteration: LiteralString, store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1, first_name="Ada")])
+    forget(admin)
+    admin.execute(alteration)
+    admin.execute("update clerk.users set first_name = 'Edited', locked = true")
+    [entry] = logged(admin)
+    assert entry["changed_columns"] == ["first_name", "locked"]
+    assert entry["old_values"] == {"first_name": "Ada", "locked": False}
+    assert entry["new_values"] == {"first_name": "Edited", "locked": True}
+
+
+def test_values_differ_in_the_log_if_they_differ_as_json_whatever_their_type_says(
+    store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1, public_metadata={"price": 1})])
+    admin.execute("select clerk_sync.mirror_column('user', 'absence', $$interval default '1 month'$$)")
+    forget(admin)
+    admin.execute("update clerk.users set public_metadata = %s", ['{"price": 1.00}'])
+    assert logged(admin) == []
+    # For Postgres, a month is 30 days.
+    admin.execute("update clerk.users set absence = '30 days'")
+    assert logged(admin)[0]["changed_columns"] == ["absence"]
+
+
 def test_a_refused_write_is_not_logged(store: Store, admin: Connection) -> None:
     admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     created, refused = store.apply([user(at=1), user("user_2", at=1, first_name="Robot")])

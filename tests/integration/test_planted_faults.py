@@ -212,7 +212,9 @@ FAULTS: Final = (
         "updates are missing in the audit log",
         (),
         "by the audit log",
-        in_function("clerk_sync.record_changes()", {"inner join before on": "inner join before on false and"}),
+        in_function(
+            "clerk_sync.audit_user()", {"elsif is_as_registered then": "elsif true then null; elsif false then"}
+        ),
     ),
     PlantedFault(
         "the audit log remembers what was purged",
@@ -227,9 +229,14 @@ FAULTS: Final = (
         "a row that somebody hid is not found",
         ("hide", "run"),
         "is complete (None), but user",
-        in_function(
-            "clerk_sync.differing_user(jsonb)",
-            {"created_at, earliest.deleted_at)": "created_at, kept.deleted_at)"},
+        together(
+            *(
+                in_function(
+                    f"clerk_sync.differing_user({arguments})",
+                    {"created_at, earliest.deleted_at)": "created_at, kept.deleted_at)"},
+                )
+                for arguments in ("jsonb", "jsonb,text[]")
+            )
         ),
         first=31,
     ),
@@ -386,9 +393,7 @@ FAULTS: Final = (
         "a trigger that rewrites confuses the audit log",
         ("rewrite",),
         "by the audit log",
-        in_function(
-            "clerk_sync.record_changes()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}
-        ),
+        in_function("clerk_sync.audit_user()", {"if is_nested then": "if false then"}),
         first=38,
     ),
     PlantedFault(

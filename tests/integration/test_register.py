@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg import sql
 from psycopg.errors import InvalidParameterValue, UndefinedParameter
 
+from clerk_supabase.model.changes import Upsert
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.operate.install.migrations import is_of_the_app, read_migrations
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from tests.kit.databases import Connection, rows, value
+from tests.kit.examples import example
 from tests.kit.histories import CREATED_AT
 from tests.kit.kinds import APPS, OURS
-from tests.kit.webhooks import user
+from tests.kit.webhooks import told, user
 
 
 def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared(
@@ -35,6 +39,54 @@ def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared
     other = [newer | {"content": content | {"birthday": None}}]
     differing = "select fields, emptied from clerk_sync.differing_user(%s::jsonb)"
     assert admin.execute(differing, [json.dumps(other)]).fetchall() == [(["birthday"], ["birthday"])]
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_content_as_an_array_differs_from_a_row_where_the_same_content_as_an_object_does(
+    kind: str, store: Store, admin: Connection
+) -> None:
+    parents: Any = {"user_id": "user_1", "org_id": "org_1"}
+    object_of_kind = example(kind, f"{kind}_1", created_at=CREATED_AT, **parents, updated_at=CREATED_AT + 1)
+    event = told(FACTS[kind].whole, object_of_kind, at=1)
+    store.apply([event])
+    change = event[0].main
+    assert isinstance(change, Upsert)
+    same = dict(change.content)
+    changed = [{**same, name: other} for name, value in same.items() for other in (None, _another(value))]
+    shorter = {name: _another(value) for name, value in list(same.items())[:-1]}
+    for contents in ([same, *changed], [shorter]):
+        as_objects = json.dumps([{"kind": kind, "id": change.id, "content": content} for content in contents])
+        as_arrays = json.dumps(
+            [{"kind": kind, "id": change.id, "content": list(content.values())} for content in contents]
+        )
+        function = sql.Identifier("clerk_sync", f"differing_{kind}")
+        found = admin.execute(sql.SQL("select * from {}(%s)").format(function), [as_objects]).fetchall()
+        by_place = sql.SQL("select * from {}(%s, %s)").format(function)
+        assert admin.execute(by_place, [as_arrays, list(contents[0])]).fetchall() == found
+        assert found
+
+
+def _another(value: Any) -> Any:
+    """Another value of the type of a column."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return "2001-01-01T00:00:00+00:00"
+        case list():
+            return [*value, "another"]
+        case dict():
+            return {"another": 1}
+        case _:
+            return None
+
+
+def test_content_as_an_array_without_the_names_of_its_columns_is_an_error(admin: Connection) -> None:
+    page = json.dumps([{"kind": "user", "id": "user_1", "content": ["user_1"]}])
+    with pytest.raises(InvalidParameterValue, match="names no columns of user"):
+        admin.execute("select clerk_sync.find_differing(%s)", [page])
 
 
 def test_all_columns_of_a_synced_table_are_mirrored_but_its_key_its_parents_and_its_delete(admin: Connection) -> None:

@@ -24,7 +24,9 @@ OUR_TYPES: frozenset[str] = frozenset(name for name, meaning in SYNCED_TYPES.ite
 """The event types of these kinds."""
 
 
-_GENERATED = re.compile(rf"clerk_sync\.(?:write|fill|differing|hide|row)_(?:{'|'.join(APPS)})\b") if APPS else None
+_GENERATED = (
+    re.compile(rf"clerk_sync\.(?:write|fill|differing|hide|audit|row)_(?:{'|'.join(APPS)})\b") if APPS else None
+)
 
 
 def is_made_for_the_app(name: str) -> bool:

@@ -13,7 +13,7 @@ from clerk_supabase_cli.operate.objects.manifest import Manifest
 
 _SHOWN: Final = 80
 _FOREIGN_KEY: Final = re.compile(r"FOREIGN KEY \(([^)]*)\)")
-_GENERATED: Final = ("write_", "fill_", "differing_", "hide_")
+_GENERATED: Final = ("write_", "fill_", "differing_", "hide_", "audit_")
 _OF_SECURED_TABLES: Final = "requesting_key_for_"
 # Functions and triggers of feeds, which the app's mapping makes; doctor compares them with the mapping.
 _OF_FEED: Final = re.compile(

@@ -16,7 +16,7 @@ from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
 from clerk_supabase.model.clerk_object import NO_VERSION
-from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
@@ -143,6 +143,8 @@ class Comparison:
         # Only users: an object with parents may need their stubs.
         self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
         self._is_bulk = work.is_bulk
+        self._columns: dict[Kind, list[str]] = {}
+        """The order of the columns in contents that are arrays."""
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self._unreadable: set[str] = set()
@@ -175,8 +177,9 @@ class Comparison:
                 differences |= self._by_content(stale, [self._read(item) for item in stale], set(), unbounded)
             filled: set[str] = set()
         else:
-            page = [self._read(item) for item in items]
-            filled = self._fill(page) if self._is_bulk and self._can_fill else set()
+            fills = self._is_bulk and self._can_fill
+            page = [self._read(item, is_by_place=not fills) for item in items]
+            filled = self._fill(page) if fills else set()
             differences = self._by_content(items, page, filled, request)
         self._repair(items, differences, len(filled))
         self._add("odd", len(odd))
@@ -245,7 +248,8 @@ class Comparison:
         """The differences of a page, by id."""
         # Hundreds of copies of an object in a page would be compared each with each.
         once = {read.id: read for read in page}.values()
-        differences = self._runs.compare(request, [element for read in once for element in read.elements])
+        elements = [element for read in once for element in read.elements]
+        differences = self._runs.compare({**request, "columns": self._columns}, elements)
         found: dict[str, _Found] = {}
         for kind, object_id, difference, action in differences:
             # Private metadata is repaired, or held back, together with its object.
@@ -256,13 +260,14 @@ class Comparison:
             found[object_id] = _Found(difference, action)
         return found
 
-    def _read(self, item: Item) -> _Read:
-        """The object with its content, or its id alone when it cannot be read."""
+    def _read(self, item: Item, *, is_by_place: bool = True) -> _Read:
+        """The object with its content, or its id alone when it cannot be read. fill() takes no content by place."""
         # JSON at once: Python's garbage collector would search thousands of dicts again and again.
         changes = self._changes(item)
         if changes is None:
             return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
-        return _Read(item.id, tuple(elements_to_compare(changes)), is_whole=not changes.dropped)
+        elements = elements_to_compare(changes, self._columns if is_by_place else None)
+        return _Read(item.id, tuple(elements), is_whole=not changes.dropped)
 
     def _changes(self, item: Item) -> Changes | None:
         try:
