@@ -440,7 +440,7 @@ FAULTS: Final = (
         ("mislead", "run"),
         "is hidden, and Clerk has it",
         in_python(conclusion, "_deleted_here", _nothing),
-        first=10,
+        first=11,
     ),
     PlantedFault(
         "attempts that were typed in keep a message and its batch in the queue",

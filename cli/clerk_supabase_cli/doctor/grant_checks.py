@@ -104,7 +104,7 @@ def _rights(statement: re.Match[str], roles: list[str]) -> Iterator[_Right]:
 
 
 def _held(connection: Connection, rights: Sequence[_Right]) -> dict[_Right, bool | None]:
-    """Whether each right is held; None: there is no such object."""
+    """Answers for each right whether its role has it; None: there is no such object."""
     asked = [
         [right.role for right in rights],
         [right.privilege for right in rights],
