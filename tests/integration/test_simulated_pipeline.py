@@ -158,7 +158,7 @@ def test_an_event_that_never_works_and_is_never_parked_is_found(
     monkeypatch.setattr(schedules, "_OUT", 0)
     monkeypatch.setitem(poison._KINDS, "exhausted", 60)
     monkeypatch.setattr(retry, "MAX_ATTEMPTS", 10_000)
-    assert says(["neither applied nor parked"], search(first=1_154_105))
+    assert says(["neither applied nor parked"], search(first=1_154_150))
 
 
 def test_an_event_that_is_parked_twice_is_found(search: Search, database: Database) -> None:
