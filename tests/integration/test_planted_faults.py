@@ -392,7 +392,7 @@ FAULTS: Final = (
         in_function(
             "clerk_sync.record_changes()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}
         ),
-        first=38,
+        first=57,
     ),
     PlantedFault(
         "invitations are not compared",
@@ -523,6 +523,7 @@ FAULTS: Final = (
             # The database is dropped afterwards.
             "select",
         ),
+        first=24,
     ),
     PlantedFault(
         "a feed forgets deletes",
