@@ -59,6 +59,12 @@ def shown(stack: LocalStack) -> set[str]:
     return {user_id for (user_id,) in rows}
 
 
+def first_names(stack: LocalStack) -> set[str]:
+    """The first names in the table."""
+    with psycopg.connect(stack.database_url) as database:
+        return {name for (name,) in database.execute("select first_name from clerk.users").fetchall()}
+
+
 def mirror(stack: LocalStack, users: int) -> list[str]:
     """Puts this number of users into Clerk and into the table, with a time before the present second.
 
@@ -97,7 +103,8 @@ def test_the_event_of_the_quick_schedule_repairs_changed_users(stack: LocalStack
     report = stack.reconcile("quick")
 
     assert (report["mode"], report["state"]) == ("quick", "complete")
-    eventually(lambda: answer(stack, "reconcile", "--dry-run")["report"]["findings"], lambda found: found == 0)
+    eventually(lambda: first_names(stack), lambda found: found == {"Hopper"})
+    assert answer(stack, "reconcile", "--dry-run")["report"]["findings"] == 0
 
 
 def test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone(stack: LocalStack) -> None:

@@ -175,7 +175,7 @@ FAULTS: Final = (
             "clerk_sync.advance_entities(clerk_sync.change[])",
             {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"},
         ),
-        first=2,
+        first=3,
     ),
     PlantedFault(
         "who is banned or deleted sees as before",
@@ -197,6 +197,7 @@ FAULTS: Final = (
             "create policy everybody on clerk.organization_invitations for select to authenticated using (true)",
             "drop policy everybody on clerk.organization_invitations",
         ),
+        first=2,
     ),
     PlantedFault(
         "public profiles do not follow their users",
@@ -265,13 +266,14 @@ FAULTS: Final = (
         ("short",),
         "although the lists lack",
         in_python(reconcile_deletes, "_confirm", _silent_about_contradictions),
+        first=1,
     ),
     PlantedFault(
         "a list is believed that leaves objects out",
         ("short",),
         "which Clerk has",
         in_python(reconcile_deletes, "_looked_up", _believing_the_list),
-        first=15,
+        first=17,
     ),
     PlantedFault(
         "an API that lags deletes who signed up a moment ago",
@@ -279,7 +281,7 @@ FAULTS: Final = (
         "which Clerk has",
         # The only fault without the margin: its loss is the fault.
         in_python(stage, "ReconcileSettings", _without_margin),
-        first=13,
+        first=24,
     ),
     PlantedFault(
         "what only a comparison deleted never comes back",
@@ -361,7 +363,7 @@ FAULTS: Final = (
         ("obstacle",),
         "is held up by",
         in_python(failures, "_may_be_one_row", _blaming_no_trigger),
-        first=5,
+        first=13,
     ),
     PlantedFault(
         "a lock on one row holds up others",
@@ -387,7 +389,7 @@ FAULTS: Final = (
         in_function(
             "clerk_sync.project_users_public()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}
         ),
-        first=5,
+        first=14,
     ),
     PlantedFault(
         "a trigger that rewrites confuses the audit log",
@@ -401,13 +403,14 @@ FAULTS: Final = (
         ("lost",),
         "at rest, invitation",
         in_python(reconcile, "LIST_KINDS", ("organization", "membership", "domain")),
+        first=50,
     ),
     PlantedFault(
         "domains lost in a failover are not compared",
         ("failover",),
         "at rest, domain",
         in_python(reconcile, "LIST_KINDS", ("organization", "membership", "invitation")),
-        first=37,
+        first=39,
     ),
     PlantedFault(
         "the brake counts an organization as one row",
@@ -441,7 +444,7 @@ FAULTS: Final = (
         ("mislead", "run"),
         "is hidden, and Clerk has it",
         in_python(conclusion, "_deleted_here", _nothing),
-        first=10,
+        first=11,
     ),
     PlantedFault(
         "attempts that were typed in keep a message and its batch in the queue",
@@ -524,6 +527,7 @@ FAULTS: Final = (
             # The database is dropped afterwards.
             "select",
         ),
+        first=24,
     ),
     PlantedFault(
         "a feed forgets deletes",
@@ -543,6 +547,7 @@ FAULTS: Final = (
             "clerk_sync.holes_of_feed(clerk_sync.feeds)",
             {"'said.' || c.alias, ', '": "case c.place when 'key' then 'null' else 'said.' || c.alias end, ', '"},
         ),
+        first=1,
     ),
     PlantedFault(
         "a feed skips all rows of a statement in which one fails",

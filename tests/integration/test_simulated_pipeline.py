@@ -110,7 +110,7 @@ def test_a_retry_function_that_deletes_before_it_sends_loses_its_messages_when_k
     monkeypatch.setattr(schedules, "random_outages", lambda _: iter([hour]))
     monkeypatch.setattr(schedules, "_RETRY_SENDS", (0,))
     monkeypatch.setattr(exploration, "_MOST_SHRUNK", exploration.AT_ONCE)
-    report = search(first=1_095_080)
+    report = search(first=1_095_090)
     assert says([LOST], report)
     # All it takes: a message, an outage that makes a dead letter of it, and the crash.
     [batch] = report.smallest
@@ -128,7 +128,7 @@ def test_a_sync_function_that_acknowledges_before_it_applies_loses_events_in_an_
         do(worker, job)
 
     monkeypatch.setattr(Worker, "_do", acknowledge_first)
-    assert says([LOST, POISON_LOST], search(first=1_124_000))
+    assert says([LOST, POISON_LOST], search(first=1_124_030))
 
 
 def test_a_retry_function_that_counts_attempts_during_an_outage_parks_valid_events(
@@ -145,7 +145,7 @@ def test_a_retry_function_that_counts_attempts_during_an_outage_parks_valid_even
     monkeypatch.setattr(schedules, "random_outages", lambda _: iter([long]))
     monkeypatch.setattr(Store, "check", lambda _: None)
     monkeypatch.setattr(Retry, "_try_once_more", park_at_once)
-    report = search(first=1_135_020)
+    report = search(first=1_135_060)
     assert says(["not left in the queue during the outage", "parked though it could be applied"], report)
     assert says([PARKED_FOR_NOTHING], report)
 
@@ -158,7 +158,7 @@ def test_an_event_that_never_works_and_is_never_parked_is_found(
     monkeypatch.setattr(schedules, "_OUT", 0)
     monkeypatch.setitem(poison._KINDS, "exhausted", 60)
     monkeypatch.setattr(retry, "MAX_ATTEMPTS", 10_000)
-    assert says(["neither applied nor parked"], search(first=1_154_105))
+    assert says(["neither applied nor parked"], search(first=1_154_150))
 
 
 def test_an_event_that_is_parked_twice_is_found(search: Search, database: Database) -> None:
@@ -168,7 +168,7 @@ def test_an_event_that_is_parked_twice_is_found(search: Search, database: Databa
         forgetful = park[:start] + park[end + len(kept) :]
         admin.execute(cast("LiteralString", forgetful))
         admin.execute("alter table clerk_sync.parked_events drop constraint parked_events_svix_id_key")
-    assert says(["parked twice"], search(first=1_162_060))
+    assert says(["parked twice"], search(first=1_162_240))
 
 
 Batch = Sequence[tuple[Changes, Delivery | None]]
@@ -202,7 +202,7 @@ def test_events_lost_or_parked_beside_an_invalid_event_are_found(
             return [refusal, *(forgotten for _ in batch[1:])]
 
     monkeypatch.setattr(Store, "apply", apply_all_or_none)
-    assert says(found, search(first=1_176_040))
+    assert says(found, search(first=1_176_060))
 
 
 def says(what: Sequence[str], report: Report) -> bool:

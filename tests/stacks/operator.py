@@ -232,7 +232,7 @@ class Operator:
         over = threading.Event()
 
         def repair() -> None:
-            while not over.wait(0.5):
+            while not over.wait(1):
                 with contextlib.suppress(Exception):
                     self.ministack.repair_event_sources()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, LiteralString
+from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
@@ -20,13 +20,20 @@ _RIGHT: Final = re.compile(r"(\w+)(?:\s*\(([^)]*)\))?")
 _OBJECT: Final = re.compile(r"[\w.]+(?:\([^)]*\))?")
 _COMMA: Final = re.compile(r"\s*,\s*")
 
-# Null where there is no such function, schema, table or view.
-_MAY_EXECUTE: Final = "select has_function_privilege(%(role)s, to_regprocedure(%(thing)s), 'execute')"
-_MAY_USE_SCHEMA: Final = "select has_schema_privilege(%(role)s, to_regnamespace(%(thing)s), %(privilege)s)"
-_MAY_USE: Final = "select has_table_privilege(%(role)s, to_regclass(%(thing)s), %(privilege)s)"
-_MAY_USE_COLUMNS: Final = """
-    select bool_and(has_column_privilege(%(role)s, to_regclass(%(thing)s), c, %(privilege)s))
-    from unnest(%(columns)s::text[]) as c
+# All rights in one statement: there are hundreds of them. Null where there is no such function, schema, table or view.
+_HELD: Final = """
+    select case
+        when a.is_schema then has_schema_privilege(a.role, to_regnamespace(a.thing), a.privilege)
+        when a.privilege = 'execute' then has_function_privilege(a.role, to_regprocedure(a.thing), a.privilege)
+        when a.columns = '' then has_table_privilege(a.role, to_regclass(a.thing), a.privilege)
+        else (
+            select bool_and(has_column_privilege(a.role, to_regclass(a.thing), c, a.privilege))
+            from string_to_table(a.columns, ',') as c
+        )
+    end
+    from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[])
+        with ordinality as a (role, privilege, columns, thing, is_schema, place)
+    order by a.place
 """
 
 
@@ -39,25 +46,6 @@ class _Right:
     columns: tuple[str, ...]
     thing: str
     is_schema: bool
-
-    def holds(self, connection: Connection) -> bool | None:
-        """Tells whether the role has the privilege; None: there is no such object."""
-        given = {
-            "role": self.role,
-            "thing": self.thing,
-            "privilege": self.privilege,
-            "columns": list(self.columns),
-        }
-        [(answer,)] = connection.execute(self._query, given).fetchall()
-        return answer if answer is None else bool(answer)
-
-    @property
-    def _query(self) -> LiteralString:
-        if self.is_schema:
-            return _MAY_USE_SCHEMA
-        if self.privilege == "execute":
-            return _MAY_EXECUTE
-        return _MAY_USE_COLUMNS if self.columns else _MAY_USE
 
     @property
     def what(self) -> str:
@@ -89,7 +77,8 @@ def grants(patient: Patient) -> Iterator[Finding]:
         if not granted:
             yield fail("no migration is applied", "clerk-supabase migrate")
             return
-        problems = [problem for grant in granted for problem in _problems(connection, grant)]
+        held = _held(connection, [right for grant in granted for right in grant.rights])
+    problems = [problem for grant in granted for problem in _problems(grant, held)]
     yield from problems
     if not problems:
         number = sum(len(grant.rights) for grant in granted)
@@ -114,8 +103,21 @@ def _rights(statement: re.Match[str], roles: list[str]) -> Iterator[_Right]:
             yield from (_Right(role, privilege, named, thing, is_schema) for role in roles)
 
 
-def _problems(connection: Connection, grant: _Grant) -> Iterator[Finding]:
-    answers = {right: right.holds(connection) for right in grant.rights}
+def _held(connection: Connection, rights: Sequence[_Right]) -> dict[_Right, bool | None]:
+    """Answers for each right whether its role has it; None: there is no such object."""
+    asked = [
+        [right.role for right in rights],
+        [right.privilege for right in rights],
+        [",".join(right.columns) for right in rights],
+        [right.thing for right in rights],
+        [right.is_schema for right in rights],
+    ]
+    answers = connection.execute(_HELD, asked).fetchall()
+    return {right: answer for right, (answer,) in zip(rights, answers, strict=True)}
+
+
+def _problems(grant: _Grant, held: Mapping[_Right, bool | None]) -> Iterator[Finding]:
+    answers = {right: held[right] for right in grant.rights}
     for thing in dict.fromkeys(right.what for right, holds in answers.items() if holds is None):
         yield fail(f"there is no {thing}", "run its `create` and its grants of sql/migrations again")
     missing = [right for right, holds in answers.items() if holds is False]

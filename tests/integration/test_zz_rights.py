@@ -1,0 +1,2 @@
+from pathlib import Path
+from tests.kit.rights_matrix import document
