@@ -1,2 +1,0 @@
-from pathlib import Path
-from tests.kit.rights_matrix import document
