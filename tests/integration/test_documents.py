@@ -42,7 +42,7 @@ TESTS_OF_KINDS: Final = (
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
     "tests/unit/test_sample_events.py::test_a_sample_of_a_synced_type_means_a_change_of_its_object",
-    "tests/unit/test_signature.py::test_ingest_starts_without_what_only_sync_needs",
+    "tests/unit/test_imports.py::test_ingest_starts_without_what_only_sync_needs",
 )
 
 

@@ -41,7 +41,7 @@ def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared
     assert admin.execute(differing, [json.dumps(other)]).fetchall() == [(["birthday"], ["birthday"])]
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", [kind for kind in OURS if FACTS[kind].verbs])
 def test_content_as_an_array_differs_from_a_row_where_the_same_content_as_an_object_does(
     kind: str, store: Store, admin: Connection
 ) -> None:

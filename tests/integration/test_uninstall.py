@@ -46,7 +46,7 @@ NEEDS_OURS = """
     create policy only_mine on public.notes as restrictive using (t = (select clerk_id from clerk_sync.caller));
     create table public.copies (u clerk.users);
     create domain public.not_me as text check (value <> clerk_sync.requesting_user_id());
-    create table clerk.plans (id int primary key);
+    create table clerk.prices (id int primary key);
 """
 
 
@@ -155,7 +155,7 @@ def test_whatever_of_the_app_needs_ours_is_named_first_with_statements_that_work
     assert "cascade" not in stopped.output.lower()
     statements = [line.removeprefix("  -> ") for line in stopped.stdout.splitlines() if line.startswith("  -> ")]
     assert "alter table public.profiles drop constraint profiles_id_fkey;" in statements
-    assert "alter table clerk.plans set schema public;" in statements
+    assert "alter table clerk.prices set schema public;" in statements
     run(app, "insert into public.copies select u from clerk.users as u")
     for statement in statements:
         run(app, statement)

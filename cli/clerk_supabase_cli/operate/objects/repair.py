@@ -202,16 +202,27 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
         return goes_last, -1 if is_left_over[thing.key] and not goes_last else places[thing.kind], _points(difference)
 
     misses_tables = any(each.thing.kind == "table" and each.found is None for each in found)
-    missing_views = [each.thing.name for each in found if each.thing.kind == "view" and each.found is None]
+    missing = [each.thing for each in found if each.found is None]
+    missing_views = [thing.name for thing in missing if thing.kind == "view"]
+    missing_functions = [thing for thing in missing if thing.kind == "function"]
     for difference in sorted(found, key=place):
         if misses_tables and _points(difference):
             continue  # In the next round, the other table has its key.
         if difference.thing.kind == "function" and any(view in difference.thing.create for view in missing_views):
             continue  # In the next round, the view is there.
+        if _needs_one_of(missing_functions, difference.thing):
+            continue  # In the next round, the other function is there.
         if difference.thing.kind == "type" and difference.expected and difference.found:
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):
             yield difference, statement
+
+
+def _needs_one_of(functions: Sequence[Thing], thing: Thing) -> bool:
+    """Tells whether the body of a function calls one of these when it is made: a body as text is read at its call."""
+    if thing.kind != "function" or "$function$" in thing.create:
+        return False
+    return any(f"{each.name.partition('(')[0]}(" in thing.create for each in functions if each.key != thing.key)
 
 
 def _points(difference: Difference) -> bool:
