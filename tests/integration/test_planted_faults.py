@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -29,9 +29,17 @@ from clerk_supabase.reconcile.corrections import deletes as reconcile_deletes
 from clerk_supabase.reconcile.corrections import emptied as reconcile_emptied
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.simulator.episodes import stage
-from clerk_supabase_cli.simulator.episodes.episode import describe_script, explore_episodes
+from clerk_supabase_cli.simulator.episodes.episode import (
+    Script,
+    describe_script,
+    explore_episodes,
+    play,
+    script_of,
+)
+from clerk_supabase_cli.simulator.episodes.stage import Theatre
 from clerk_supabase_cli.simulator.episodes.steps import GROUPS
 from clerk_supabase_cli.simulator.portions import Plan, Portion, Template, search_portions
+from clerk_supabase_cli.simulator.silence import silent_telemetry
 from tests.kit.databases import Database, Databases
 from tests.kit.planting import Plant, by_statement, in_function, in_python, together
 
@@ -175,7 +183,7 @@ FAULTS: Final = (
             "clerk_sync.advance_entities(clerk_sync.change[])",
             {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"},
         ),
-        first=3,
+        first=6,
     ),
     PlantedFault(
         "who is banned or deleted sees as before",
@@ -207,7 +215,7 @@ FAULTS: Final = (
             "alter table clerk.users disable trigger users_project_on_update",
             "alter table clerk.users enable trigger users_project_on_update",
         ),
-        first=1,
+        first=2,
     ),
     PlantedFault(
         "updates are missing in the audit log",
@@ -216,6 +224,7 @@ FAULTS: Final = (
         in_function(
             "clerk_sync.audit_user()", {"elsif is_as_registered then": "elsif true then null; elsif false then"}
         ),
+        first=2,
     ),
     PlantedFault(
         "the audit log remembers what was purged",
@@ -225,6 +234,7 @@ FAULTS: Final = (
             "clerk_sync.forget_rest_of(jsonb)",
             {"where a.entity_id = g.id and a.kind = g.kind": "where a.entity_id = g.id and a.kind = g.kind and false"},
         ),
+        first=2,
     ),
     PlantedFault(
         "a row that somebody hid is not found",
@@ -281,7 +291,7 @@ FAULTS: Final = (
         "which Clerk has",
         # The only fault without the margin: its loss is the fault.
         in_python(stage, "ReconcileSettings", _without_margin),
-        first=24,
+        first=37,
     ),
     PlantedFault(
         "what only a comparison deleted never comes back",
@@ -321,7 +331,7 @@ FAULTS: Final = (
             "clerk_sync.settle_tombstones(clerk_sync.change[], clerk_sync.change[])",
             {"r.run_id = named.run_id and r.undone_at is null": "r.run_id = named.run_id"},
         ),
-        first=16,
+        first=58,
     ),
     PlantedFault(
         "a row shown by hand stays",
@@ -363,7 +373,7 @@ FAULTS: Final = (
         ("obstacle",),
         "is held up by",
         in_python(failures, "_may_be_one_row", _blaming_no_trigger),
-        first=13,
+        first=14,
     ),
     PlantedFault(
         "a lock on one row holds up others",
@@ -396,14 +406,14 @@ FAULTS: Final = (
         ("rewrite",),
         "by the audit log",
         in_function("clerk_sync.audit_user()", {"if is_nested then": "if false then"}),
-        first=38,
+        first=57,
     ),
     PlantedFault(
         "invitations are not compared",
         ("lost",),
         "at rest, invitation",
         in_python(reconcile, "LIST_KINDS", ("organization", "membership", "domain")),
-        first=50,
+        first=52,
     ),
     PlantedFault(
         "domains lost in a failover are not compared",
@@ -431,13 +441,14 @@ FAULTS: Final = (
         ("refused",),
         "although Clerk answered with no e-mail addresses",
         in_python(user_struct, "_DECODER", msgspec.json.Decoder(_USER_WITHOUT_ADDRESSES)),
-        first=11,
+        first=39,
     ),
     PlantedFault(
         "complete is said although a list was refused",
         ("refused",),
         "is complete, although Clerk answered with",
         in_python(reconcile.Reconcile, "_each_list", staticmethod(_ignoring_refusals)),
+        first=1,
     ),
     PlantedFault(
         "nobody says that Clerk has what was deleted here",
@@ -458,7 +469,7 @@ FAULTS: Final = (
         (),
         ": parked: ",
         in_python(storable, "read_storable", _refusing_all_of_it),
-        first=3,
+        first=4,
     ),
     PlantedFault(
         "invitations never expire",
@@ -494,14 +505,14 @@ FAULTS: Final = (
         ("refused",),
         " asked Clerk ",
         in_python(clerk, "by_offset", _never_ending),
-        first=76,
+        first=102,
     ),
     PlantedFault(
         "a quick run believes that nobody changed, because the list is empty",
         ("quick",),
         "although Clerk answered with no elements",
         in_python(reconcile, "doubts_about_end", _no_doubt),
-        first=13,
+        first=14,
     ),
     PlantedFault(
         "a quick run believes answers without a Date",
@@ -527,7 +538,7 @@ FAULTS: Final = (
             # The database is dropped afterwards.
             "select",
         ),
-        first=24,
+        first=89,
     ),
     PlantedFault(
         "a feed forgets deletes",
@@ -590,8 +601,18 @@ def test_a_script_that_goes_wrong_is_shrunk_to_steps_that_go_wrong_again(databas
         report = explore_episodes(
             database, episodes=_EPISODES, seed=_SEED, first=fault.first, only=("life",), sought=fault.says
         )
-    assert 0 < len(report.smallest) <= 6
-    assert len(list(describe_script(report.smallest))) == len(report.smallest)
+        assert report.failed_episode is not None
+        smallest = report.smallest
+        with silent_telemetry(), closing(Theatre(database)) as theatre:
+
+            def goes_wrong(script: Script) -> bool:
+                return bool(play(theatre, _SEED, report.failed_episode or 0, script).wrong)
+
+            assert goes_wrong(smallest)
+            # Not one of its steps can be left out.
+            assert not any(goes_wrong([*smallest[:place], *smallest[place + 1 :]]) for place in range(len(smallest)))
+    assert len(smallest) < len(script_of(_SEED, report.failed_episode, ("life",)))
+    assert len(list(describe_script(smallest))) == len(smallest)
 
 
 @pytest.fixture
