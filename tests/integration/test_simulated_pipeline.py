@@ -110,7 +110,7 @@ def test_a_retry_function_that_deletes_before_it_sends_loses_its_messages_when_k
     monkeypatch.setattr(schedules, "random_outages", lambda _: iter([hour]))
     monkeypatch.setattr(schedules, "_RETRY_SENDS", (0,))
     monkeypatch.setattr(exploration, "_MOST_SHRUNK", exploration.AT_ONCE)
-    report = search(first=1_095_090)
+    report = search(first=1_095_160)
     assert says([LOST], report)
     # All it takes: a message, an outage that makes a dead letter of it, and the crash.
     [batch] = report.smallest
@@ -168,7 +168,7 @@ def test_an_event_that_is_parked_twice_is_found(search: Search, database: Databa
         forgetful = park[:start] + park[end + len(kept) :]
         admin.execute(cast("LiteralString", forgetful))
         admin.execute("alter table clerk_sync.parked_events drop constraint parked_events_svix_id_key")
-    assert says(["parked twice"], search(first=1_162_240))
+    assert says(["parked twice"], search(first=1_162_260))
 
 
 Batch = Sequence[tuple[Changes, Delivery | None]]

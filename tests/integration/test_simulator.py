@@ -126,7 +126,7 @@ FAULTS = [
         "a membership of a deleted organization or user is shown",
         {", parent_clerk_org_id.deleted_at, parent_clerk_user_id.deleted_at": ""},
         "clerk_sync.write_membership(jsonb, clerk_sync.change[])",
-        first=60,
+        first=200,
     ),
     Fault(
         "a member who leaves is deleted by user, not by membership",
@@ -142,7 +142,7 @@ FAULTS = [
             ),
         },
         "clerk_sync.hide_membership(clerk_sync.change[])",
-        first=30,
+        first=180,
     ),
 ]
 
