@@ -612,9 +612,9 @@ begin
 end
 $$;
 
--- {run, lease} -> {refused}, about invitations: when Clerk's clock has passed the expiry of an invitation, the status becomes expired,
--- as in Clerk, which sends no event. Row by row, so that a row whose change the app refuses does not stop the other
--- rows. null when another process has taken the run over.
+-- {run, lease} -> {refused}, about invitations: when Clerk's clock has passed the expiry of an invitation, the status
+-- becomes expired, as in Clerk, which sends no event. Row by row, so that a row whose change the app refuses does not
+-- stop the other rows. null when another process has taken the run over.
 create function clerk_sync.expire_invitations(request jsonb)
 returns jsonb
 language plpgsql
