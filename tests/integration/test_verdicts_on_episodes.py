@@ -19,6 +19,7 @@ from clerk_supabase_cli.simulator.episodes.happenings.comparisons import run_wit
 from clerk_supabase_cli.simulator.episodes.happenings.webhooks import rows_in_trouble
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
 from clerk_supabase_cli.simulator.silence import silent_telemetry
+from clerk_supabase_cli.standin.access.life import happenings
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.databases import Database
 
@@ -95,6 +96,20 @@ def test_a_run_may_keep_an_answered_invitation_that_clerk_does_not_list(stage: S
     assert (report.state, report.reason) == ("complete", None)
     assert stage.snapshot().shows(("invitation", invitation_id))
     assert list(_untrue(stage, report)) == []
+
+
+def test_a_run_need_not_notice_that_an_object_is_gone_which_no_answer_of_clerk_names(stage: Stage) -> None:
+    def happen() -> None:
+        stage.world.sign_up()
+        [begin_session] = [change for change in happenings(stage.world) if change.__name__ == "begin_session"]
+        begin_session()
+
+    _happened(stage, happen)
+    [session_id] = stage.world.others["session"]
+    stage.history.hidden.add(session_id)
+    stage.pass_time(2 * MARGIN_MS / 1000)
+    assert list(_untrue(stage, _compared(stage))) == []
+    assert stage.snapshot().shows(("session", session_id))
 
 
 def test_a_run_may_correct_the_moment_at_which_a_row_was_hidden(stage: Stage) -> None:
