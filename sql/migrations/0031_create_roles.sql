@@ -38,36 +38,6 @@ create policy roles_read_signed_in on clerk.roles
 for select to authenticated
 using (deleted_at is null and (select c.clerk_id from clerk_sync.caller as c) is not null);
 
--- As in 0018, but the permissions of a role count from the moment at which the role changes: Clerk documents no event
--- about each membership of the role. By Clerk's clock: a membership that changed later names its own permissions.
-create or replace view clerk_sync.memberships_of_caller with (security_barrier) as
-with held as (
-    select
-        m.clerk_org_id,
-        m.role,
-        case
-            when (of_role.version).source_updated_at > (own.version).source_updated_at then r.permissions
-            else m.permissions
-        end as permissions
-    from clerk.organization_memberships as m
-    left join clerk.roles as r on m.role = r.key and r.deleted_at is null
-    left join clerk_sync.entities as of_role on of_role.kind = 'role' and r.clerk_role_id = of_role.id
-    left join clerk_sync.entities as own on own.kind = 'membership' and m.clerk_membership_id = own.id
-    where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null
-)
-
-select
-    h.clerk_org_id,
-    h.role,
-    case
-        when h.role = 'org:admin' and array_to_string(h.permissions, ' ') not like '%org:sys\_%'
-            then
-                h.permissions
-                || array['org:sys_memberships:manage', 'org:sys_domains:manage', 'org:sys_billing:manage']
-        else h.permissions
-    end as permissions
-from held as h;
-
 select clerk_sync.register('role', 7, 'clerk.roles', 'clerk_role_id', is_read_by_id => true);
 
 select clerk_sync.revoke_default_rights();

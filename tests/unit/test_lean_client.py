@@ -129,7 +129,8 @@ def test_a_service_is_where_boto3_finds_it(service: Service) -> None:
         endpoint_of(service, "eu-central-1", {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}).authority
         == "127.0.0.1:4566"
     )
-    assert endpoint_of(service, "eu-central-1", {service.variable: "http://[::1]"}).host == "::1"
+    literal = endpoint_of(service, "eu-central-1", {service.variable: "http://[::1]:81"})
+    assert (literal.host, literal.authority) == ("::1", "[::1]:81")
 
 
 def test_messages_go_over_one_connection_with_the_header_of_lambdas_tracing() -> None:
@@ -211,6 +212,18 @@ def test_of_the_addresses_of_a_host_the_first_that_accepts_a_connection_is_taken
         Queue(client(url.replace("127.0.0.1", "sqs.example")), url).send(ENVELOPE)
     [(headers, _)] = aws.requests
     assert headers["host"].startswith("sqs.example:")
+
+
+def test_after_an_address_that_never_answers_the_next_attempt_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_http, "READ_SECONDS", 0.3)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.2", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    aws = Aws(TAKEN)
+    with aws.listening() as url:
+        port = int(url.rpartition(":")[2])
+        with closing(socket.create_server(("127.0.0.2", port))):
+            Queue(client(f"http://sqs.example:{port}"), url).send(ENVELOPE)
+    assert len(aws.requests) == 1
 
 
 def test_a_name_that_nobody_knows_is_a_failure_with_its_reason() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
 import stat
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -219,6 +224,25 @@ def test_nothing_in_a_token_moves_the_cursor() -> None:
     hostile = "\x1b[2J\u009b2J\u202e"
     token = MINT.session(ADA, azp=hostile, act={"sub": hostile}, name=f"o'{hostile}", o={"id": hostile, "slg": hostile})
     assert not [line for line in run(token).stdout.splitlines() if not line.isprintable()]
+
+
+def test_a_terminal_gets_the_sql_without_a_break_in_the_claims(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        token = MINT.session(ADA, full_name="Ada of the " + "very long name " * 10)
+        commands.main(["token", token, "--pem", "key.pem", "--issuer", LOCAL_ISSUER], standalone_mode=False)
+    with os.fdopen(reader, "rb", buffering=0) as screen:
+        text = b"".join(iter(partial(_read, screen), b"")).decode()
+    assert "very long name " * 10 in text
+
+
+def _read(screen: io.FileIO) -> bytes:
+    try:
+        return screen.read(4096) or b""
+    except OSError:  # the end, on Linux
+        return b""
 
 
 @pytest.mark.parametrize("version", ["1", "2"])

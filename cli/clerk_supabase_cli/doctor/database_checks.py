@@ -125,7 +125,7 @@ def database(patient: Patient) -> Iterator[Finding]:
         [(version, takes_writes)] = connection.execute(_SERVER).fetchall()
     if takes_writes:
         tested = " and ".join(map(str, sorted(VERSIONS)))
-        yield ok(f"Postgres {version} takes writes; the tests of this bundle run on {tested}")
+        yield ok(f"Postgres {version} takes writes; this project is tested on {tested}")
     else:
         yield fail(
             f"Postgres {version} is read-only",

@@ -117,7 +117,7 @@ class Stream:
     def _say_once(self, reason: str) -> None:
         if reason != self._why_no_details:
             self._why_no_details = reason
-            self._console.say(f"warn: without lag and changed columns, the database says: {reason}", DOUBTFUL)
+            self._console.say(f"warn: lag and changed columns are not shown, because {reason}", DOUBTFUL)
 
 
 def _record(message: str) -> dict[str, Any] | None:

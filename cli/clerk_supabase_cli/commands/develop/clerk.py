@@ -54,7 +54,7 @@ def clerk_command() -> None:
     """Change the made-up Clerk instance of a running `dev`, once or at random for a while.
 
     Each change is in the Backend API at once, and its webhooks are signed, delivered and sent again as Svix does. The
-    faults --lose, --duplicate, --reorder, --delay and --api-lag show what the bundle is for.
+    faults --lose, --duplicate, --reorder, --delay and --api-lag show what this project protects from.
 
     \b
     Examples:

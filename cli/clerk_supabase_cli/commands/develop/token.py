@@ -130,6 +130,9 @@ def verify_command(
     else:
         for line in report.lines():
             say(line)
+        for line in report.statements():
+            # A break within a string would change the claims.
+            say(line, as_it_is=True)
     if not report.is_good:
         sys.exit(1)
 

@@ -102,6 +102,10 @@ class Report:
             for note in _notes(self.claims):
                 yield f"note: {note}"
             yield ""
+
+    def statements(self) -> Iterator[str]:
+        """The SQL, as lines, that tries policies as the user of the token."""
+        if self.claims is not None:
             yield from sql(self.claims, self.mirror)
 
     def as_json(self) -> str:

@@ -54,4 +54,5 @@ def endpoint_of(service: Service, region: str, environment: Mapping[str, str]) -
     usual = 443 if is_encrypted else 80
     host = parts.hostname or ""
     port = parts.port or usual
-    return Endpoint(url, is_encrypted, host, port, host if port == usual else f"{host}:{port}")
+    name = f"[{host}]" if ":" in host else host
+    return Endpoint(url, is_encrypted, host, port, name if port == usual else f"{name}:{port}")

@@ -120,9 +120,9 @@ class LeanClient:
 
 def _result(operation: str, answer: bytes) -> Any:
     try:
-        return msgspec.json.decode(answer)
-    except msgspec.DecodeError as error:
-        raise AwsFailed(f"the answer to {operation} is no JSON") from error
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise AwsFailed(f"the answer to {operation} is no JSON object") from error
 
 
 def _is_transient(status: int, code: str) -> bool:

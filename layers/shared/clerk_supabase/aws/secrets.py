@@ -90,7 +90,7 @@ class Secret:
 
     def _fetch(self) -> str:
         try:
-            value = self._client.get_secret_value(SecretId=self._arn).get("SecretString", "")
+            value = self._client.get_secret_value(SecretId=self._arn).get("SecretString") or ""
         except failures() as error:
             if code_of(error) == "ResourceNotFoundException":
                 raise self._empty() from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import socket
@@ -38,6 +39,8 @@ from clerk_supabase.aws.failures import AwsFailed
 # Errors of a request that has begun, errors before, and an unknown name.
 _LOST: Final = AwsCrtError, RuntimeError, socket.gaierror
 
+# In one attempt; the next attempt goes on with the next address.
+_MOST_ADDRESSES: Final = 2
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
 
@@ -56,12 +59,16 @@ class SignedHttp:
         self._socket_options.connect_timeout_ms = round(CONNECT_SECONDS * 1000)
         self._tls = _tls() if endpoint.is_encrypted else None
         self._connection: HttpClientConnection | None = None
+        self._failures = 0
+        """The number of addresses that failed; the next connection goes to the address after these."""
 
     def post(self, headers: Sequence[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
         """The status and the body of the answer. Raises AwsFailed without an answer in time."""
         try:
             return self._post(headers, body)
         except NotInTime as error:
+            # An address that accepts connections and never answers.
+            self._failures += self._connection is not None
             self.close()
             raise AwsFailed(f"{self._endpoint.url} did not answer in time") from error
         except _LOST as error:
@@ -103,15 +110,14 @@ class SignedHttp:
     def _connect(self) -> HttpClientConnection:
         """A connection to the first address that accepts one: a VPC endpoint has one address per zone.
 
-        awscrt by itself tries one IPv4 and one IPv6 address, and gives up.
+        awscrt by itself tries one IPv4 and one IPv6 address, and gives up. A later connection begins with the address
+        that accepted the last one.
         """
-        *others, last = _addresses_of(self._endpoint)
-        for address in others:
-            try:
-                return self._connect_to(address)
-            except (NotInTime, *_LOST):
-                continue
-        return self._connect_to(last)
+        addresses = _addresses_of(self._endpoint)
+        for _ in addresses[1:_MOST_ADDRESSES]:
+            with contextlib.suppress(NotInTime, *_LOST):
+                return self._connect_to(addresses[self._failures % len(addresses)])
+        return self._connect_to(addresses[self._failures % len(addresses)])
 
     def _connect_to(self, address: str) -> HttpClientConnection:
         tls = None
@@ -120,7 +126,11 @@ class SignedHttp:
             tls.set_server_name(self._endpoint.host)
         place = address, self._endpoint.port
         opening = HttpClientConnection.new(*place, self._bootstrap, self._socket_options, tls)
-        connection: HttpClientConnection = opening.result(CONNECT_SECONDS)
+        try:
+            connection: HttpClientConnection = opening.result(CONNECT_SECONDS)
+        except (NotInTime, *_LOST):
+            self._failures += 1
+            raise
         return connection
 
     def _answer(
