@@ -69,7 +69,7 @@ def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection
 
 
 def test_the_document_names_the_versions_of_postgres_that_the_tests_run_on(doctor: Doctor) -> None:
-    assert "the tests of this bundle run on 16 and 18" in doctor.examine("database").words("database")
+    assert "this project is tested on 16 and 18" in doctor.examine("database").words("database")
 
 
 # Rights
