@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
+
+import boto3
 import pytest
+from botocore.config import Config
 
 from clerk_supabase.aws.secrets import RETRY_SECONDS, Secret
 from clerk_supabase.errors import SecretUnavailable
@@ -108,6 +113,18 @@ def test_a_secret_that_was_never_read_is_unavailable_when_secrets_manager_fails(
     account.take_secret_away("database")
     with pytest.raises(SecretUnavailable, match="could not be read"):
         secret.value()
+
+
+def test_a_secret_is_unavailable_when_secrets_manager_does_not_answer(clock: Clock) -> None:
+    hasty = Config(connect_timeout=1, read_timeout=0.05, retries={"total_max_attempts": 1})
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        session = boto3.Session("test", "test", region_name="eu-central-1")
+        client = session.client("secretsmanager", endpoint_url=address, config=hasty)
+        secret = Secret(client, "arn", clock)
+        secret.read_ahead()
+        with pytest.raises(SecretUnavailable, match="could not be read"):
+            secret.value()
 
 
 def test_a_secret_that_does_not_exist_is_unavailable(account: Account, clock: Clock) -> None:

@@ -115,7 +115,7 @@ class OwnersConnection(psycopg.Connection[Row]):
         return super().wait(gen if self.patience is None else self._watched(gen, self.patience), interval, timeout)
 
     def _watched(self, gen: PQGen[RV], patience: Patience) -> PQGen[RV]:
-        """The same steps; the server is asked for a sign of life when nothing is heard, in longer and longer pauses."""
+        """Take the same steps, and ask a silent server for a sign of life, in longer and longer pauses."""
         heard, silence = time.monotonic(), patience.silence
         try:
             state = next(gen)

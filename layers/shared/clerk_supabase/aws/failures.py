@@ -28,4 +28,6 @@ def code_of(error: Exception) -> str:
     """The code of AWS's error; empty for a request without an answer."""
     if isinstance(error, AwsFailed):
         return error.code
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    # Of a request without an answer, boto3 has no response, or an empty one.
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
