@@ -21,6 +21,7 @@ from tests.kit.databases import WORKER, Connection, Database, Databases
 from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.pipeline import Pipeline
+from tests.kit.reconciling import Rig, RigMaker, mirror
 from tests.kit.servers import ON_EVERY_VERSION, Server
 from tests.kit.sessions import App, app_of
 from tests.kit.supabase import PROJECTS, Supabase
@@ -137,6 +138,21 @@ def store(database: Database) -> Iterator[Store]:
     store = Store(Fixed(database.worker_url))
     yield store
     store.close()
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases, request: pytest.FixtureRequest) -> Iterator[RigMaker]:
+    """Makes rigs in the state after a first run; the mark `mirror` of the module has the arguments of `mirror()`."""
+    [mark] = request.node.iter_markers("mirror")
+    with mirror(databases, *mark.args, **mark.kwargs) as mirrored:
+        yield mirrored
+
+
+@pytest.fixture
+def rig(mirrored: RigMaker) -> Iterator[Rig]:
+    """An instance of Clerk whose objects are all mirrored, in a database of its own."""
+    with mirrored() as rig:
+        yield rig
 
 
 @pytest.fixture

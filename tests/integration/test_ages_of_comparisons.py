@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from clerk_supabase.model.found_kinds import LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.faults import answering
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, rows
-from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
+from tests.kit.databases import rows
+from tests.kit.reconciling import MINUTE, Rig, user
 
 USERS = 30
 MEMBERS = 14
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
 
 
 def with_members(world: World) -> None:
@@ -28,17 +22,8 @@ def with_members(world: World) -> None:
     world.invite()
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, USERS, with_members) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """30 users, 14 of them members of an organization, and an invitation, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(USERS, with_members)
+"""30 users, 14 of them members of an organization, and an invitation, all of them mirrored."""
 
 
 def told(rig: Rig) -> dict[str, tuple[int, int]]:

@@ -15,16 +15,12 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Databases, acting_as, rows, value
+from tests.kit.databases import acting_as, rows, value
 from tests.kit.histories import RECEIVED_AT, alone
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, user
 
 USERS = 40
 MARGIN = 5 * MINUTE
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
 
 
 def found_organization(world: World) -> None:
@@ -33,10 +29,7 @@ def found_organization(world: World) -> None:
         world.add_membership(organization["id"], user(number), role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, USERS, found_organization, delete_margin_ms=MARGIN) as mirrored:
-        yield mirrored
+pytestmark = pytest.mark.mirror(USERS, found_organization, delete_margin_ms=MARGIN)
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from psycopg.errors import RestrictViolation
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Connection, Database, Databases, rows, tables, value
+from tests.kit.databases import Connection, Database, rows, tables, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.purging import let_time_pass, purge
-from tests.kit.reconciling import Rig, RigMaker, mirror
+from tests.kit.reconciling import Rig, RigMaker
 from tests.kit.webhooks import deleted, domain, invitation, membership, user
 
 KEYS = {
@@ -31,10 +31,7 @@ def populate(world: World) -> None:
     world.add_membership(organization["id"], f"user_{1:026}", role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 120, populate) as mirrored:
-        yield mirrored
+pytestmark = pytest.mark.mirror(120, populate)
 
 
 @pytest.fixture

@@ -14,15 +14,11 @@ from clerk_supabase_cli.standin.faults import Fault, with_null
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Databases, rows, value
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, user
 
 EVERYBODY = 30
 # As many as the brake lets by.
 FEW = 10
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
 
 
 def with_members(world: World) -> None:
@@ -34,10 +30,7 @@ def with_members(world: World) -> None:
         each |= {"permissions": ["org:docs:read"]}
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, EVERYBODY, with_members) as mirrored:
-        yield mirrored
+pytestmark = pytest.mark.mirror(EVERYBODY, with_members)
 
 
 @pytest.fixture

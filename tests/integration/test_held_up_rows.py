@@ -14,9 +14,9 @@ from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, rows, value
+from tests.kit.databases import rows, value
 from tests.kit.histories import alone
-from tests.kit.reconciling import Rig, RigMaker, happening_after, mirror
+from tests.kit.reconciling import Rig, happening_after
 from tests.kit.webhooks import domain, invitation
 
 HELD = f"user_{5:026}"
@@ -29,17 +29,8 @@ def populate(world: World) -> None:
         world.add_membership(organization["id"], f"user_{number:026}", role="org:admin")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 620, populate) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """620 users and an organization with two admins, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(620, populate)
+"""620 users and an organization with two admins, all of them mirrored."""
 
 
 @contextmanager

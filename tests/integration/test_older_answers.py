@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import replace
 
 import pytest
 
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases
 from tests.kit.histories import alone, upsert
-from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Rig, user
 
 CAUSE = "Clerk lists an older version than the one that was applied here"
 LATER = 6 * MINUTE
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
 
 
 def with_members(world: World) -> None:
@@ -26,17 +21,8 @@ def with_members(world: World) -> None:
     world.add_membership(organization["id"], user(1), role="org:admin")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 30, with_members) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """30 users and a membership, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(30, with_members)
+"""30 users and a membership, all of them mirrored."""
 
 
 def put_back(objects: MutableMapping[str, Json], object_id: str, **fields: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,26 +21,12 @@ from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.faults import Fault, with_null, without_every, without_field
 from clerk_supabase_cli.standin.population import BEGINNING
-from tests.kit.databases import Database, Databases, rows, tables, value
+from tests.kit.databases import Database, rows, tables, value
 from tests.kit.histories import alone
-from tests.kit.reconciling import MINUTE, Rig, RigMaker, happening_after, mirror, rig_with
+from tests.kit.reconciling import MINUTE, Rig, happening_after, rig_with, user
 
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """1,201 users, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201)
+"""1,201 users, all of them mirrored."""
 
 
 # The first run

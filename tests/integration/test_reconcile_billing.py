@@ -13,8 +13,8 @@ from clerk_supabase_cli.standin.billing.objects import feature
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Databases, rows, value
-from tests.kit.reconciling import Queued, Rig, RigMaker, mirror
+from tests.kit.databases import rows, value
+from tests.kit.reconciling import Queued, Rig, RigMaker
 
 PAYERS = 40
 
@@ -26,10 +26,7 @@ def populate(world: World) -> None:
         world.bill()
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 12, populate) as mirrored:
-        yield mirrored
+pytestmark = pytest.mark.mirror(12, populate)
 
 
 @pytest.fixture

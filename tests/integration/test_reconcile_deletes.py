@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,22 +19,9 @@ from clerk_supabase_cli.standin.faults import (
     without_every,
 )
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, rows, tables, value
+from tests.kit.databases import rows, tables, value
 from tests.kit.histories import alone
-from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
-
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201, found_organizations) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """1,201 users, three organizations with three members each, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+from tests.kit.reconciling import MINUTE, Rig, user
 
 
 def found_organizations(world: World) -> None:
@@ -45,8 +31,8 @@ def found_organizations(world: World) -> None:
             world.add_membership(organization["id"], user(number), role="org:member")
 
 
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201, found_organizations)
+"""1,201 users, three organizations with three members each, all of them mirrored."""
 
 
 def test_a_user_is_deleted_after_clerk_said_by_id_that_the_user_is_gone(rig: Rig) -> None:

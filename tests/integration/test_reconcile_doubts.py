@@ -6,7 +6,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
@@ -25,24 +25,11 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Database, Databases, rows, tables, value
+from tests.kit.databases import Database, rows, tables, value
 from tests.kit.histories import alone
-from tests.kit.reconciling import Queued, Rig, RigMaker, happening_after, mirror, rig_with
+from tests.kit.reconciling import Queued, Rig, happening_after, rig_with, user
 
 _SECONDS_OF_A_STATEMENT: Final = 15
-
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201, found_organizations, users_per_window=300) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """1,201 users in windows of at most 300, and 15 organizations with a member each, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
 
 
 def found_organizations(world: World) -> None:
@@ -51,8 +38,8 @@ def found_organizations(world: World) -> None:
         world.add_membership(organization["id"], user(number), role="org:member")
 
 
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201, found_organizations, users_per_window=300)
+"""1,201 users in windows of at most 300, and 15 organizations with a member each, all of them mirrored."""
 
 
 # Lists

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Databases, rows, value
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig, mirror
 
 DAY = 24 * 60 * MINUTE
 
@@ -27,17 +26,8 @@ def populate(world: World) -> None:
         world.add_domain()
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 3, populate) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """An organization with three invitations and three domains, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(3, populate)
+"""An organization with three invitations and three domains, all of them mirrored."""
 
 
 def shown(rig: Rig) -> tuple[set[str], set[str]]:

@@ -15,25 +15,11 @@ from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.reconcile.records import Begun
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase_cli.standin.faults import Fault, answering
-from tests.kit.databases import Connection, Database, Databases, rows, tables, value
-from tests.kit.reconciling import Rig, RigMaker, mirror, rig_with
+from tests.kit.databases import Connection, Database, rows, tables, value
+from tests.kit.reconciling import Rig, rig_with, user
 
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201, users_per_window=300) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """1,201 users in windows of at most 300, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201, users_per_window=300)
+"""1,201 users in windows of at most 300, all of them mirrored."""
 
 
 def differ(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,29 +19,15 @@ from clerk_supabase_cli.standin.faults import (
     without_every,
 )
 from tests.kit.aws import Account
-from tests.kit.databases import Database, Databases, rows, value
+from tests.kit.databases import Database, rows, value
 from tests.kit.histories import alone
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
+from tests.kit.reconciling import MINUTE, Queued, Rig, rig_with, user
+
+pytestmark = pytest.mark.mirror(5_000)
+"""5,000 users, all of them mirrored."""
 
 # The instance, the latest changes, the number of users, and a page of each list.
 QUIET = 3 + len(LIST_KINDS)
-
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 5_000) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """5,000 users, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
 
 
 def test_a_quick_run_before_there_was_a_full_one_is_a_full_one(database: Database) -> None:

@@ -25,8 +25,8 @@ from clerk_supabase_cli.operate.parked import Selection, replay
 from clerk_supabase_cli.standin.faults import Fault, answering, deleted_with_200, firewall
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Database, Databases, rows, value
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
+from tests.kit.databases import Database, rows, value
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, rig_with, user
 
 STEPS = [
     ("plan_run", 0),
@@ -49,12 +49,6 @@ def rig(database: Database) -> Iterator[Rig]:
         yield rig
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201, found_organizations, users_per_window=300) as mirrored:
-        yield mirrored
-
-
 @pytest.fixture
 def mirrored_rig(mirrored: RigMaker) -> Iterator[Rig]:
     """The same after a first run."""
@@ -68,8 +62,7 @@ def found_organizations(world: World) -> None:
         world.add_membership(organization["id"], user(1), role="org:member")
 
 
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201, found_organizations, users_per_window=300)
 
 
 # Cut off

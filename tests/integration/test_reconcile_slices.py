@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -31,17 +31,8 @@ def populate(world: World) -> None:
         world.add_membership(organization["id"], f"user_{number:026}", role="org:admin")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, MEMBERS + 10, populate) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """An organization with 700 members, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(MEMBERS + 10, populate)
+"""An organization with 700 members, all of them mirrored."""
 
 
 def quick(rig: Rig, every: int = EVERY, **request: Any) -> Report:

@@ -5,29 +5,12 @@ More changes than a page holds lie between it and the change that must not be lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.kit.databases import Databases
-from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Rig, user
 
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 1_201) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """1,201 users, all of them mirrored; every webhook from then on gets lost."""
-    with mirrored() as rig:
-        yield rig
-
-
-def user(number: int) -> str:
-    return f"user_{number:026}"
+pytestmark = pytest.mark.mirror(1_201)
+"""1,201 users, all of them mirrored; every webhook from then on gets lost."""
 
 
 LOST = user(1_200)

@@ -11,10 +11,10 @@ from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase_cli.standin.faults import answering, without_date
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Databases, value
+from tests.kit.databases import value
 from tests.kit.histories import alone, delivered, upsert
 from tests.kit.parked import Command
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker
 
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))
@@ -26,10 +26,7 @@ def with_members(world: World) -> None:
     world.add_membership(organization["id"], ADA, role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 3, with_members) as mirrored:
-        yield mirrored
+pytestmark = pytest.mark.mirror(3, with_members)
 
 
 @pytest.fixture

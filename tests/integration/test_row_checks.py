@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from typing import LiteralString
 
@@ -15,12 +14,12 @@ from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Databases, rows, value
+from tests.kit.databases import rows, value
 from tests.kit.histories import alone, upsert
 from tests.kit.kinds import OURS
 from tests.kit.meanwhile import started, waiting
 from tests.kit.polling import eventually
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig, user
 from tests.kit.webhooks import domain, invitation
 
 BY_HAND = "somebody edited the row"
@@ -34,10 +33,6 @@ TABLES = {
 PROFILE = "select username, first_name, last_name, avatar_url, deleted_at from clerk.users_public where clerk_id = %s"
 
 
-def user(number: int) -> str:
-    return f"user_{number:026}"
-
-
 def with_members(world: World) -> None:
     for name in ("first", "second"):
         organization = world.create_organization({"name": name})
@@ -45,17 +40,8 @@ def with_members(world: World) -> None:
             world.add_membership(organization["id"], user(number), role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 30, with_members) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """30 users, and two organizations with three members, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(30, with_members)
+"""30 users, and two organizations with three members, all of them mirrored."""
 
 
 def as_service_role(rig: Rig, statement: sql.Composed | LiteralString, *parameters: object) -> int:

@@ -13,20 +13,16 @@ from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.runs import Runs
-from tests.kit.databases import Databases, value
+from tests.kit.databases import value
 from tests.kit.histories import alone
 from tests.kit.meanwhile import started, waiting
 from tests.kit.polling import eventually
-from tests.kit.reconciling import Rig, RigMaker, mirror
+from tests.kit.reconciling import Rig, RigMaker
 
 USERS = 40
+
+pytestmark = pytest.mark.mirror(USERS)
 HELD, SHOWN, EDITED = (f"user_{number:026}" for number in (5, 6, 7))
-
-
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, USERS) as mirrored:
-        yield mirrored
 
 
 @pytest.fixture

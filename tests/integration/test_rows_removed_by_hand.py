@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import pytest
@@ -16,9 +16,9 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, value
+from tests.kit.databases import value
 from tests.kit.histories import CREATED_AT, Applied
-from tests.kit.reconciling import Rig, RigMaker, mirror
+from tests.kit.reconciling import Rig
 from tests.kit.webhooks import deleted, domain, invitation, membership
 
 MEMBER, OTHER = (f"user_{number:026}" for number in (1, 2))
@@ -34,17 +34,8 @@ def populate(world: World) -> None:
     world.add_membership(organization["id"], MEMBER, role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, 5, populate) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """Five users and an organization with one member, all of them mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(5, populate)
+"""Five users and an organization with one member, all of them mirrored."""
 
 
 def now(rig: Rig) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -24,10 +24,10 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Connection, Databases, rows, value
+from tests.kit.databases import Connection, rows, value
 from tests.kit.histories import alone
 from tests.kit.meanwhile import waiting
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.reconciling import MINUTE, Queued, Rig
 
 T = TypeVar("T")
 USERS = 40
@@ -40,17 +40,8 @@ def found_organization(world: World) -> None:
         world.add_membership(organization["id"], user_id, role="org:member")
 
 
-@pytest.fixture(scope="module")
-def mirrored(databases: Databases) -> Iterator[RigMaker]:
-    with mirror(databases, USERS, found_organization) as mirrored:
-        yield mirrored
-
-
-@pytest.fixture
-def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """Forty users and an organization with two members, mirrored."""
-    with mirrored() as rig:
-        yield rig
+pytestmark = pytest.mark.mirror(USERS, found_organization)
+"""Forty users and an organization with two members, mirrored."""
 
 
 @pytest.fixture

@@ -35,6 +35,11 @@ from tests.kit.databases import Connection, Database, Databases
 MINUTE = 60_000
 
 
+def user(number: int) -> str:
+    """The id of a user of a `Population`, by the number of the user."""
+    return f"user_{number:026}"
+
+
 @dataclass
 class Rig:
     """An instance of Clerk and its mirror. Clerk's clock is the world's, and moves only when a test says so."""
