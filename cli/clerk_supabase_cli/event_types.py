@@ -53,7 +53,7 @@ NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
 
 OF_LOST_EVENTS: Final = ("it never arrived", "its last change did not arrive")
 """Likely causes that blame a lost event."""
-COMES_BY_COMPARISONS: Final = "Clerk sends no event about it: comparisons bring it"
+COMES_BY_COMPARISONS: Final = "comparisons bring it, as Clerk sends no event about it"
 """The likely cause instead, for a kind that Clerk only lists."""
 
 _REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"

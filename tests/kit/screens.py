@@ -207,7 +207,10 @@ def _dev(console: Terminal) -> None:
         f'"event_type":"user.updated","object_id":"{USER}"}}'
     )
     failed = logged.replace("INFO", "ERROR").replace('"updated', '"event parked').replace("}", f',"reason":"{_WHY}"}}')
-    for message in (logged, logged.replace('"updated', '"duplicate'), failed):
+    away = (
+        f'{{"level":"ERROR","message":"not applied, SQS delivers again","reason":"x","svix_ids":["{EVENT}","msg_2"]}}'
+    )
+    for message in (logged, logged.replace('"updated', '"duplicate'), failed, away):
         for line in stream_lines("sync", message, {EVENT: Applied(0.4, ("first_name", "public_metadata"))}):
             # The local time of this machine.
             console.say(Text("15:53:18") + line[8:], indent=INDENT)

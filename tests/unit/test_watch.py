@@ -17,6 +17,7 @@ from clerk_supabase_cli.operate.monitor.watch import watch
 from clerk_supabase_cli.operate.queues import Depth
 from clerk_supabase_cli.operate.status import Status
 from clerk_supabase_cli.terminal import Terminal
+from tests.kit.screens import made_up_status
 
 IN_FUNCTIONS = "the database is unavailable to the functions since 2026-11-28 12:00:00 UTC; 3 events wait; down"
 BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -99,6 +100,14 @@ def test_an_outage_that_goes_on_for_the_functions_alone_ends_later() -> None:
         "the database answers the functions again, after 15 s",
         "nothing is stuck",
     ]
+
+
+def test_a_number_that_an_outage_hid_is_printed_again_only_if_it_has_changed() -> None:
+    out = io.StringIO()
+    known = Status(made_up_status().database, None, {}, {})
+    hidden = Status(None, None, {}, {"database": "down"})
+    watched(Terminal(file=out), known, hidden, known)
+    assert out.getvalue().count("events ever parked: ") == 1
 
 
 def test_a_problem_that_is_over_is_named_without_its_advice() -> None:

@@ -155,9 +155,14 @@ def _line(function: str, record: Mapping[str, Any], applied: Mapping[str, Applie
     if is_result and (known := applied.get(svix_id)):
         details.append(f"{how_long(known.lag_seconds)} after it happened")
         details.append(", ".join(known.columns))
-    details += [printable(f"{name}: {value}") for name, value in record.items() if name not in _PLACED]
+    details += [printable(f"{name}: {_in_words(value)}") for name, value in record.items() if name not in _PLACED]
     line.append("".join(f"  {each}" for each in details if each))
     return line.append(f"  {printable(svix_id)}" if svix_id else "", ASIDE)
+
+
+def _in_words(value: object) -> str:
+    """The value of a field; of a list, its elements."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _clock(logged: object = None) -> str:

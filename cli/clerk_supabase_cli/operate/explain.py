@@ -213,7 +213,7 @@ def describe(entity: Entity) -> Iterator[str]:
     if entity.observed_at.year < _FIRST_YEAR:
         yield "known only from other objects"
     elif entity.updated_at.year < _FIRST_YEAR:
-        yield f"as Clerk listed it {entity.observed_at:%Y-%m-%d %H:%M:%S}, without a time of its last change"
+        yield f"listed by Clerk {entity.observed_at:%Y-%m-%d %H:%M:%S} without a time of its last change"
     else:
         yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
     by = {None: "", 0: " by a resync"}.get(entity.delete_run, f" by a comparison (run {entity.delete_run})")
@@ -221,6 +221,6 @@ def describe(entity: Entity) -> Iterator[str]:
     if entity.delete_recorded_at is not None:
         yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"
     if is_only_listed(entity.kind):
-        yield "comes by comparisons alone, because Clerk sends no event about it"
+        yield "brought by comparisons alone"
     if entity.purged_at is not None:
         yield f"data erased {entity.purged_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -75,12 +75,14 @@ def _screen(now: datetime, status: Status, width: int | None) -> Iterator[Text]:
 def _changes(looks: Iterator[tuple[datetime, Status]], console: Terminal, pause: Callable[[], None]) -> Status:
     now, status = next(looks)
     was: Status | None = None
+    # During an outage the numbers of the database are not known, and afterwards most are as before.
+    numbers: dict[str, str] = {}
     try:
         while True:
-            before = _numbers(was) if was else {}
             for what, number in _numbers(status).items():
-                if before.get(what) != number:
+                if numbers.get(what) != number:
                     console.say(f"{in_utc(now)} UTC  {what}: {number}")
+                numbers[what] = number
             for words, style in _of_problems(was, status, now):
                 console.say(f"{in_utc(now)} UTC  {words}", style)
             pause()
