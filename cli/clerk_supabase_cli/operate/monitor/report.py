@@ -52,7 +52,7 @@ def _of_database(database: Database) -> Iterator[Listing | Text]:
     if any(recent.outcomes for recent in database.recent.values()):
         yield _lag_list(database.recent)
     for span, recent in database.recent.items():
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items())
+        outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in recent.outcomes.items())
         yield Text(printable(f"applied in the last {span}: {outcomes or 'nothing'}"))
     yield _compared_list(database.compared)
     if database.left_out.newest is not None:
@@ -93,7 +93,7 @@ def _lag_list(recent: Mapping[str, Recent]) -> Listing:
 
 
 def _compared_list(compared: Mapping[str, Compared]) -> Listing:
-    listed = Listing("compared with Clerk", "ago", "every row since (UTC)", "changes in Clerk until (UTC)")
+    listed = Listing("compared with Clerk", "ago", "every row since (UTC)", "changes until (UTC)")
     for kind, each in compared.items():
         why_not = (
             "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else why_not_compared(kind)
