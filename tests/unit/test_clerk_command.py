@@ -87,7 +87,7 @@ def test_a_payer_subscribes_with_the_events_of_clerk_and_the_next_tokens_name_th
         "subscription.updated",
     ]
     assert said[-2:] == [
-        "  in the next tokens: plan org:team, feature org:dashboard, feature org:reports",
+        "  in the next tokens of an app: plan org:team, feature org:dashboard, feature org:reports",
         f"next: clerk-supabase explain {LABS}",
     ]
     assert instance.entitled(LABS) == (["o:team"], ["o:dashboard", "o:reports"])
@@ -96,7 +96,7 @@ def test_a_payer_subscribes_with_the_events_of_clerk_and_the_next_tokens_name_th
     assert len(again) == 3
 
     back = typed(f"entitle {LABS} --lose").output
-    assert "in the next tokens: plan org:free_org\n" in back
+    assert "in the next tokens of an app: plan org:free_org\n" in back
     assert back.count("lost, as you wished") == 3
     assert back.endswith("next: clerk-supabase reconcile --delete-margin 0\n")
 

@@ -254,7 +254,8 @@ def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], **how: 
     """Subscribe a user or an organization to a plan. The plan before ends; without --plan and --feature the payer
     returns to the free plan.
 
-    The webhooks of Billing bring the plan into the mirror, and the next tokens name the plan with its features.
+    The webhooks of Billing bring the plan into the mirror, and the next tokens of an app name the plan with
+    its features.
 
     \b
     Examples:
@@ -266,7 +267,7 @@ def entitle_command(payer_id: str, plan: str, features: tuple[str, ...], **how: 
         return
     given = done["object"]
     words = [f"{what} {_in_full(each)}" for what in ("plan", "feature") for each in given[f"{what}s"]]
-    say(printable(f"  in the next tokens: {', '.join(words)}"))
+    say(printable(f"  in the next tokens of an app: {', '.join(words)}"))
     _say_next(done)
 
 
