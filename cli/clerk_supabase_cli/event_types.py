@@ -51,6 +51,11 @@ NOT_MIRRORED: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Reasons why events become no row, by the first word of the types."""
 
+OF_LOST_EVENTS: Final = ("it never arrived", "its last change did not arrive")
+"""Likely causes that blame a lost event."""
+COMES_BY_COMPARISONS: Final = "comparisons bring it, as Clerk sends no event about it"
+"""The likely cause instead, for a kind that Clerk only lists."""
+
 _REPLAY: Final = "replay the messages of the outage: Clerk's dashboard, Webhooks, the endpoint, Replay"
 
 
@@ -67,15 +72,36 @@ def is_compared(kind: Kind) -> bool:
     return kind in READ_KINDS or kind not in FACTS
 
 
+def compared_with(kind: Kind) -> Kind | None:
+    """The kind whose comparison also repairs this kind, which Clerk does not list; None without such a kind."""
+    return next((each for each, facts in FACTS.items() if facts.carrier == kind), None)
+
+
+def why_not_compared(kind: Kind) -> str:
+    """Some words about a kind without a list in Clerk: `no list in Clerk`, or the kind that is compared instead."""
+    other = compared_with(kind)
+    return f"with {plural(other)}" if other else "no list in Clerk"
+
+
 def what_heals(kind: Kind) -> str:
     """The repair of the rows of a kind that reconcile does not compare, after lost events."""
     return FACTS[kind].healed_by or _REPLAY
 
 
+def is_only_listed(kind: Kind) -> bool:
+    """Tells whether Clerk sends no events about a kind, so that comparisons alone write its rows."""
+    return kind in FACTS and not FACTS[kind].verbs
+
+
 def how_it_comes(kind: Kind) -> str:
     """Words about a kind that Clerk sends no events about; empty for any other kind."""
-    is_only_listed = kind in FACTS and not FACTS[kind].verbs
-    return "; Clerk sends no events about them: full and quick runs write the rows" if is_only_listed else ""
+    return "; Clerk sends no events about them: full and quick runs write the rows" if is_only_listed(kind) else ""
+
+
+def cause_in_words(kind: Kind, cause: str) -> str:
+    """The likely cause of a difference, as a comparison recorded the cause, unless it blames an event that Clerk
+    never sends."""
+    return COMES_BY_COMPARISONS if is_only_listed(kind) and cause in OF_LOST_EVENTS else cause
 
 
 def in_words(kind: str) -> str:

@@ -22,6 +22,10 @@ import click
 # A command to copy, or a word: no line ends inside.
 _PIECE: Final = re.compile(r"(?:`[^`]+`|clerk-supabase(?: [^\s;,()]+)+)\S*|\S+")
 _LEAST_WIDTH: Final = 20
+_AS_SECONDS: Final = 0.9995
+"""Seconds that would round to `1000 ms`."""
+_WITHOUT_TENTHS: Final = 9.95
+"""Seconds that round to `10.0 s`: from there on, tenths are noise."""
 _FIELDS_OF_THE_LOGGER: Final = frozenset(
     {"level", "message", "location", "timestamp", "service", "exception_name", "stack_trace", "xray_trace_id"}
 )
@@ -128,15 +132,15 @@ def in_utc(moment: datetime | None) -> str:
 
 
 def how_long(seconds: float) -> str:
-    """A duration in the unit that a person would choose: `5.0 s`, `3 min`."""
+    """A duration in the unit that a person would choose: `5.0 s`, `102 s`, `3 min`."""
     if seconds < 0:
         return f"-{how_long(-seconds)}"
-    if seconds < 1:
+    if seconds < _AS_SECONDS:
         return f"{seconds * 1000:.0f} ms"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds >= _WITHOUT_TENTHS else f"{seconds:.1f} s"
 
 
 def counted(number: int, noun: str = "event") -> str:

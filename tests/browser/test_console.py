@@ -44,12 +44,18 @@ PHONE: Final[ViewportSize] = {"width": 390, "height": 800}
 HOUR: Final = """
 insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, applied_at, received_at, occurred_at)
 select
-    'msg_2' || substr(md5(n::text), 1, 24), (array['user.updated', 'user.created', 'organization.updated'])[1 + n % 3],
-    'user_2' || substr(md5((n % 40)::text), 1, 24),
-    (array['updated', 'created', 'unchanged', 'updated', 'stale'])[1 + n % 5]::clerk_sync.outcome,
+    'msg_2' || substr(md5(n::text), 1, 24), told.event_type,
+    told.prefix || '2' || substr(md5((case when told.is_new then n else n % 40 end)::text), 1, 24),
+    told.outcomes[1 + n % cardinality(told.outcomes)]::clerk_sync.outcome,
     at, at - make_interval(secs => 0.1 + (n % 7) * 0.06),
     at - make_interval(secs => 0.3 + (n % 11) * 0.08 + case when n % 90 = 0 then 25 else 0 end)
 from generate_series(1, 900) as n
+inner join (
+    values
+    (0, 'user.updated', 'user_', false, array['updated', 'unchanged', 'updated', 'updated', 'stale']),
+    (1, 'user.created', 'user_', true, array['created']),
+    (2, 'organization.updated', 'org_', false, array['updated', 'unchanged'])
+) as told (place, event_type, prefix, is_new, outcomes) on told.place = n % 3
 cross join lateral (select now() - make_interval(secs => n * 3.9 + 20 * sin(n / 40.0))) as applied (at)
 """
 MANY: Final = """

@@ -273,4 +273,4 @@ def test_dead_letters_and_failed_comparisons_are_found(stack: LocalStack, doctor
     assert failed_run[0] == "warn"
     assert "failed comparisons for a person to look at: 1" in failed_run[1]
     assert dead_letter[0] == "fail"
-    assert "1 event among the dead letters" in dead_letter[1]
+    assert "1 event in the dead-letter queue" in dead_letter[1]

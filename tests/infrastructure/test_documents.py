@@ -48,8 +48,10 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
-    "clerk-supabase clerk entitle": "test_the_tokens_of_a_payer_name_the_plan_and_the_features_that_were_given_last",
+    "clerk-supabase clerk entitle": "test_a_subscriber_of_the_stand_in_passes_the_policies_of_the_mirror",
     "clerk-supabase clerk list": "test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again",
+    "clerk-supabase clerk plan create": "test_a_plan_is_made_and_changed_without_an_event",
+    "clerk-supabase clerk plan list": "test_a_plan_is_made_and_changed_without_an_event",
     "clerk-supabase clerk play": "test_after_a_play_with_faults_a_comparison_repairs_all",
     "clerk-supabase clerk user ban": "test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next",
     "clerk-supabase clerk user create": "test_a_lost_webhook_is_found_and_repaired",

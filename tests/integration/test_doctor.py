@@ -314,6 +314,7 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
     verdict, words = doctor.verdict("compared")
     assert verdict == "ok"
     assert "domains are switched off in Clerk" in words
+    assert "subscriptions are compared with subscription items: a run reads the subscription of a payer if" in words
     assert "payment attempts are not compared, as Clerk has no list of them: replay the messages" in words
 
 

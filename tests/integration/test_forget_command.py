@@ -397,7 +397,7 @@ def test_messages_about_the_person_in_the_queues_are_counted_and_removed_and_oth
         "parked": {"seen": 26, "about": 6, "removed": 0, "unseen": 0},
     }
     said = command.run("forget", ADA, "--email", ADDRESS, "--dry-run", *to_queues).stdout
-    assert "queue dead letters: 5 of 25 messages name the person" in said
+    assert "dead-letter queue: 5 of 25 messages name the person" in said
     done = command.json("forget", ADA, "--email", ADDRESS, "--yes", *to_queues)["queues"]
     assert {name: each["removed"] for name, each in done.items()} == {"dead_letters": 5, "parked": 6}
     for url in (dead, parked):

@@ -311,3 +311,38 @@ def test_a_forged_instance_is_forgotten_when_that_is_asked_for(mirrored: Rig, co
     assert command.json(*reset, "--instance") == {"running": [], "trusted": 0, "instance_id": "ins_forged"}
     command.run("reconcile")
     assert rows(mirrored.admin, "select instance_id from clerk_sync.instance") == [(mirrored.api.answers.instance_id,)]
+
+
+def test_a_plan_comes_by_comparisons_and_nothing_says_that_an_event_was_lost(rig: Rig, command: Command) -> None:
+    rig.world.sell_plans()
+    printed = command.run("reconcile").stdout
+    plan = next(iter(rig.world.others["plan"]))
+    [run] = command.json("reconcile", "runs")["runs"]
+    shown = command.run("reconcile", "show", str(run["run_id"])).stdout
+    told = command.run("explain", plan).stdout
+    for said in (
+        printed,
+        shown,
+        told,
+        command.run("explain", plan, "--json").stdout,
+        command.run("reconcile", "show", str(run["run_id"]), "--json").stdout,
+    ):
+        assert "comparisons bring it, as Clerk sends no event about it" in said
+        assert not [line for line in said.splitlines() if "plan" in line and "never arrived" in line]
+    assert "brought by comparisons alone" in told.splitlines()[0]
+    assert "1970" not in told
+
+
+def test_a_missing_subscription_is_a_difference_of_the_run_that_repairs_it(rig: Rig, command: Command) -> None:
+    rig.world.bill()
+    command.run("reconcile")
+    rig.admin.execute("delete from clerk.subscriptions")
+    rig.world.now += MINUTE
+
+    for options in (("--dry-run",), ()):
+        printed = command.run("reconcile", *options).stdout
+        assert "1 compared, 1 whose subscription is missing or wrong" in printed
+        assert command.json("reconcile", "runs")["runs"][0]["state"] == "complete"
+    assert "wrong, 1 repaired" in printed
+    assert "1  full" in command.run("reconcile", "runs").stdout.splitlines()[1]
+    assert rows(rig.admin, "select count(*) from clerk.subscriptions") == [(1,)]

@@ -119,7 +119,12 @@ def test_an_impossible_request_about_a_bucket_is_answered_with_the_reason(
 
 
 def test_without_storage_or_without_migrations_the_command_says_so(database: Database, new_database: str) -> None:
-    for url, said in ((database.url, "no table storage.objects"), (new_database, "run: clerk-supabase migrate")):
+    here = 'on this machine that of an app with files: make dev ARGS="--app examples/nextjs"'
+    for url, said in (
+        (database.url, "no table storage.objects"),
+        (database.url, here),
+        (new_database, "run: clerk-supabase migrate"),
+    ):
         failed = Command({"DATABASE_URL": url}).run("secure-bucket", "private", "user", status=1)
         assert said in str(failed.exception)
 

@@ -113,6 +113,27 @@ def test_a_table_asks_the_mirrored_subscription_instead_of_the_token(command: Co
     assert "add --plan or --feature" in command.run(*call, "--from-mirror", status=2).stderr
 
 
+def test_a_plan_or_feature_that_nobody_can_have_is_named_with_the_plans_that_exist(
+    command: Command, admin: Connection
+) -> None:
+    call = ("secure", "public.notes", "organization", "--dry-run")
+    asked = (*call, "--feature", "org:sso")
+    assert "no plan of Clerk is known here yet" in command.run(*asked, "--from-mirror").stderr
+    # A stack may have no key of Clerk's API.
+    assert "warn" not in command.run(*asked).stderr
+    admin.execute("""
+        insert into clerk.plans (clerk_plan_id, for_payer_type, slug, features)
+        values ('cplan_1', 'org', 'team', '{reports}'), ('cplan_2', 'user', 'pro', '{sso}')
+    """)
+    words = "warn: no plan has the feature sso for organizations, so nobody passes; known: team (reports);"
+    assert words in command.run(*asked).stderr
+    assert words in command.run(*asked, "--from-mirror").stderr
+    unknown = command.run(*call, "--plan", "o:gold", "--feature", "user:sso").stderr
+    assert "there is no plan gold for organizations" in unknown
+    assert "feature" not in unknown
+    assert "warn" not in command.run(*call, "--plan", "org:team", "--feature", "o:reports").stderr
+
+
 def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Connection) -> None:
     sql = "\n".join(command.json("secure", "public.notes", "organization", "--read-only")["statements"])
     assert "'{}'" in sql

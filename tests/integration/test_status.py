@@ -191,7 +191,7 @@ def test_the_status_shows_the_depths_of_the_queues(
 
     assert report["queues"]["sync"] == {"waiting": 1, "in_flight": 1, "delayed": 1, "oldest_seconds": None}
     assert report["problems"] == [
-        "1 event among the dead letters, failed five times",
+        "1 event in the dead-letter queue, failed five times",
         "1 event in the parked queue, waiting for the database",
     ]
     assert "unknown" in command.run("status", *to_queues, status=1).stdout

@@ -82,7 +82,7 @@ def made_up_status() -> Status:
     """A status with something in every part."""
     lag = Lag(0.026, 0.135, 12.5)
     recent = Recent({"created": 1234, "updated": 56789, "deleted_before": 2}, lag, lag)
-    compared = Compared(_AT, _AT, is_switched_off=False, age_seconds=200.0)
+    compared = Compared(_AT, _AT, is_switched_off=False, age_seconds=101.7)
     database = Database(
         events={"parked": 7, "replayed": 1, "settled": 2, "discarded": 0},
         overdue=1,
@@ -95,7 +95,13 @@ def made_up_status() -> Status:
         wrong_instances=[
             WrongInstance("ins_2Other00000000000000000000", 3, _AT, is_recent=True, mirrored="ins_2Own0000")
         ],
-        compared={"user": compared, "organization": replace(compared, is_switched_off=True)},
+        compared={
+            "user": compared,
+            "organization": replace(compared, is_switched_off=True),
+            "subscription": Compared(None, None, is_switched_off=False, age_seconds=None),
+            "subscription_item": compared,
+            "payment_attempt": Compared(None, None, is_switched_off=False, age_seconds=None),
+        },
         differing_objects=2,
     )
     depth = Depth(12345, 200, 7, 640.0)
@@ -207,7 +213,10 @@ def _dev(console: Terminal) -> None:
         f'"event_type":"user.updated","object_id":"{USER}"}}'
     )
     failed = logged.replace("INFO", "ERROR").replace('"updated', '"event parked').replace("}", f',"reason":"{_WHY}"}}')
-    for message in (logged, failed):
+    away = (
+        f'{{"level":"ERROR","message":"not applied, SQS delivers again","reason":"x","svix_ids":["{EVENT}","msg_2"]}}'
+    )
+    for message in (logged, logged.replace('"updated', '"duplicate'), failed, away):
         for line in stream_lines("sync", message, {EVENT: Applied(0.4, ("first_name", "public_metadata"))}):
             # The local time of this machine.
             console.say(Text("15:53:18") + line[8:], indent=INDENT)

@@ -74,15 +74,63 @@ def test_a_change_is_printed_with_its_webhooks_and_what_to_look_at_next(instance
     assert lost[3] == "next: clerk-supabase reconcile --delete-margin 0"
 
 
-def test_the_tokens_of_a_payer_name_the_plan_and_the_features_that_were_given_last(instance: Instance) -> None:
-    assert typed(f"entitle {LABS} --plan old").output == f"entitle: {LABS}\n  in the next tokens: plan org:old\n"
-    replaced = typed(f"entitle {LABS} --plan team --feature reports --feature export").output
-    assert replaced.endswith("  in the next tokens: plan org:team, feature org:reports, feature org:export\n")
-    given = instance.entitlements
-    assert (given.plans_of(LABS), given.features_of(LABS)) == (["o:team"], ["o:reports", "o:export"])
-    assert (given.plans_of(ADA), given.features_of(ADA)) == ([], [])
+def test_a_payer_subscribes_with_the_events_of_clerk_and_the_next_tokens_name_the_plan(instance: Instance) -> None:
+    said = typed(f"entitle {LABS} --plan team --feature reports").output.splitlines()
+    assert said[0] == f"entitle: {LABS}"
+    assert [line.split()[0] for line in said[1:-2]] == [
+        "subscriptionItem.active",
+        "subscription.created",
+        "subscriptionItem.active",
+        "subscriptionItem.ended",
+        "paymentAttempt.created",
+        "paymentAttempt.updated",
+        "subscription.updated",
+    ]
+    assert said[-2:] == [
+        "  in the next tokens of an app: plan org:team, feature org:dashboard, feature org:reports",
+        f"next: clerk-supabase explain {LABS}",
+    ]
+    assert instance.entitled(LABS) == (["o:team"], ["o:dashboard", "o:reports"])
+    assert instance.entitled(ADA) == ([], [])
+    again = typed(f"entitle {LABS} --plan team").output.splitlines()
+    assert len(again) == 3
+
+    back = typed(f"entitle {LABS} --lose").output
+    assert "in the next tokens of an app: plan org:free_org\n" in back
+    assert back.count("lost, as you wished") == 3
+    assert back.endswith("next: clerk-supabase reconcile --delete-margin 0\n")
+
+
+def test_a_feature_alone_chooses_the_cheapest_plan_and_a_feature_of_no_plan_names_the_way_out(
+    instance: Instance,
+) -> None:
+    assert "plan org:team" in typed(f"entitle {LABS} --feature reports").output
+    assert "plan user:pro" in typed(f"entitle {ADA} --feature reports --feature export").output
+    with pytest.raises(NotPlayed, match="no plan for organizations has sso") as rejected:
+        typed(f"entitle {LABS} --feature sso")
+    assert "the plans: free_org (no feature), team (dashboard, reports)" in str(rejected.value)
+    with pytest.raises(NotPlayed, match="has dashboard, reports, and not sso") as rejected:
+        typed(f"entitle {LABS} --plan team --feature sso")
+    typed(str(rejected.value).partition("clerk-supabase clerk ")[2])
+    assert "feature org:sso" in typed(f"entitle {LABS} --plan team --feature sso").output
+    with pytest.raises(NotPlayed, match="there is no plan gold for organizations: free_org"):
+        typed(f"entitle {LABS} --plan gold")
     with pytest.raises(NotPlayed, match="names no scope, as the payer is the scope: team"):
         typed(f"entitle {LABS} --plan org:team")
+
+
+def test_a_plan_is_made_and_changed_without_an_event(instance: Instance) -> None:
+    made = typed("plan create gold --for org --feature sso --amount 100").output
+    assert "no webhook: Clerk sends no event about a plan" in made
+    assert "plan org:gold" in typed(f"entitle {LABS} --feature sso").output
+    typed("plan update gold --for org --feature search")
+    assert instance.entitled(LABS) == (["o:gold"], ["o:search"])
+    assert "org:gold " in typed("plan list").output
+    assert {each["slug"] for each in json.loads(typed("plan list --json").output)} == {
+        *("free_user", "pro", "free_org", "team", "gold")
+    }
+    with pytest.raises(NotPlayed, match="gold is no new slug"):
+        typed("plan create gold --for org")
 
 
 def test_json_is_printed_for_machines(instance: Instance) -> None:

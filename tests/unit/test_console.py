@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import verdict
 from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.queues import Depth
 from clerk_supabase_cli.operate.status import Compared, Database, LeftOut
 
 NOW = datetime.now(UTC)
@@ -101,6 +103,28 @@ def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> Non
     state = seen()
     state.read_at = NOW - timedelta(minutes=10)
     assert (verdict(state, NOW).mood, verdict(state, NOW).words) == ("unknown", "Reading the database again")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Seen(),
+        Seen(queues={"sync": Depth(0, 0, 0, None)}),
+        Seen(outages={"events": Outage(NOW, NOW, "no answer")}),
+    ],
+    ids=["at the start", "the queues first", "an outage from the start"],
+)
+def test_nothing_is_said_of_the_tables_before_they_were_read(state: Seen) -> None:
+    rendering = Rendering(About("d", "", can_write=False, can_replay=False, form_token="", operator=""))
+    panels = rendering.panels(state, [])
+    said = " ".join(text(panels[name]) for name in ("verdict", "plots", "stuck", "parked", "brake", "runs"))
+    assert not re.search(r"\b0\b|\bno \w+ (parked|comparison|event)|no event in|waits for nothing|is stuck now", said)
+    assert said.count("not known yet") + said.count("Not known yet") >= 5
+
+
+def text(html: str) -> str:
+    """The words of a page, without its tags and pictures."""
+    return " ".join(re.sub(r"<svg.*?</svg>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
 def test_the_kind_of_a_changed_row_is_in_words() -> None:

@@ -65,6 +65,23 @@ def parse(command: click.Command, arguments: list[str], parent: click.Context | 
         parse(found, left, context)
 
 
+def test_every_command_prints_json_except_dialogs_programs_that_run_for_a_while_and_output_for_programs() -> None:
+    without = {path for path in PATHS if ends(path) and "  --json" not in helped(path)}
+    assert {" ".join(path) for path in without} == {
+        *("deploy", "destroy"),
+        *("console", "dev", "demo", "simulate"),
+        *("export", "types", "token mint"),
+    }
+    document = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    told = document.partition("except the dialogs")[2].partition("\n\n")[0]
+    assert {*re.findall(r"`([\w ]+)`", told)} == {" ".join(path) for path in without}
+
+
+def ends(path: tuple[str, ...]) -> bool:
+    """Tells whether a command is no group."""
+    return bool(path) and not any(other[: len(path)] == path and other != path for other in PATHS)
+
+
 def test_the_commands_stand_below_their_subject_in_the_order_of_use() -> None:
     sections = re.findall(r"^(\w.*):\n((?:  .*\n?)+)", helped(()), re.MULTILINE)
     found = {title: re.findall(r"^  (\S+)", lines, re.MULTILINE) for title, lines in sections if title != "Options"}

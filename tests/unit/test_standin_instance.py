@@ -337,7 +337,7 @@ def test_play_leaves_an_api_that_agrees_with_the_events(root: Path) -> None:
     instance.world.on_event = mirror.learn
     play = Play(instance, Random(7))
     names = {play.once()[0] for _ in range(300)}
-    assert len(names) == 13, "each kind of change"
+    assert len(names) == 14, "each kind of change"
     assert {kind: dict(each) for kind, each in mirror.objects().items()} == {
         kind: dict(each) for kind, each in instance.world.objects().items()
     }

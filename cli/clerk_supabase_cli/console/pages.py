@@ -22,7 +22,7 @@ from clerk_supabase_cli.console.rendering import Rendering
 from clerk_supabase_cli.console.wanted import Wanted
 from clerk_supabase_cli.console.watch import Watch
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.comparing import open_runs
+from clerk_supabase_cli.operate.comparing import NoSuchRun, details_of, open_runs
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.explain import Entity, Moment, UnknownId, timeline
 from clerk_supabase_cli.operate.parked import NoSuchEvent, body_as_text, read
@@ -126,11 +126,11 @@ class Pages:
         try:
             self._watch.require_answers()
             with open_runs(self._wanted.database_url) as runs:
-                details = runs.show(run_id, limit=_FINDINGS)
+                details = details_of(runs, run_id, limit=_FINDINGS)
+        except NoSuchRun:
+            return self._sheet("run.html", 404, run_id=run_id, details=None, problem="There is no such run.")
         except (Failure, ClerkSupabaseError) as error:
             return self._sheet("run.html", 503, run_id=run_id, details=None, problem=str(error))
-        if details is None:
-            return self._sheet("run.html", 404, run_id=run_id, details=None, problem="There is no such run.")
         return self._sheet("run.html", run_id=run_id, details=details, problem="")
 
     def _parked(self, request: Request) -> Response:

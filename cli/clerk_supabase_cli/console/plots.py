@@ -21,6 +21,8 @@ _SHORTEST: Final = 0.1
 _LEAST_TOP: Final = 10.0
 _MOST_TOP: Final = 86_400.0
 _MARKS: Final = ((0.1, "0.1 s"), (1.0, "1 s"), (10.0, "10 s"), (60.0, "1 min"), (3600.0, "1 h"), (86_400.0, "1 d"))
+_UNKNOWN: Final = "not known yet"
+"""Before the first look."""
 _LINE: Final = 12.0
 """The least distance between two words of the axis."""
 
@@ -56,6 +58,8 @@ def volume(minutes: Sequence[Minute]) -> Plot:
     """A bar for each minute, as high as its number of events."""
     most = max((each.events for each in minutes), default=0)
     bars = [_bar(number, 0, each.events / most) for number, each in enumerate(minutes) if each.events]
+    if not minutes:
+        return Plot(_UNKNOWN, bars, ())
     if not most:
         return Plot("no event in the last hour", bars, ())
     busiest = max(minutes, key=lambda each: each.events)
@@ -71,7 +75,7 @@ def lag(minutes: Sequence[Minute]) -> Plot:
     bars = [_bar(number, _level(p50 or 0, top), max(_level(p95, top), 0.03)) for number, p50, p95 in with_lag]
     marks = _apart([Mark(_y(_level(seconds, top)), word) for seconds, word in _MARKS if seconds <= top])
     if not with_lag:
-        return Plot("no event in the last hour", bars, marks)
+        return Plot("no event in the last hour" if minutes else _UNKNOWN, bars, marks)
     _, p50, p95 = with_lag[-1]
     slowest = max(p95 for _, _, p95 in with_lag)
     words = (

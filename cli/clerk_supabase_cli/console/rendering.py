@@ -18,7 +18,7 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import MOODS, last_complete, repaired, stopped_run, verdict
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict
-from clerk_supabase_cli.event_types import in_words, is_compared, plural
+from clerk_supabase_cli.event_types import in_words, is_compared, plural, why_not_compared
 from clerk_supabase_cli.operate.explain import describe
 from clerk_supabase_cli.operate.queues import IN_WORDS
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total, what_was_done
@@ -66,6 +66,7 @@ class Rendering:
             "counted": counted,
             "plural": plural,
             "is_compared": is_compared,
+            "why_not_compared": why_not_compared,
             "queue_names": IN_WORDS,
             "when_stopped": WHEN_STOPPED,
         }

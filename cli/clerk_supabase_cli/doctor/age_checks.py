@@ -8,7 +8,7 @@ from typing import Final
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
-from clerk_supabase_cli.event_types import how_it_comes, is_compared, plural, what_heals
+from clerk_supabase_cli.event_types import compared_with, how_it_comes, is_compared, plural, what_heals
 from clerk_supabase_cli.operate.status import read_compared
 from clerk_supabase_cli.printing import how_long
 
@@ -32,7 +32,9 @@ def compared(patient: Patient) -> Iterator[Finding]:
     for kind, each in found.items():
         oldest = OLDEST_USERS_SECONDS if kind == "user" else bound
         name = plural(kind)
-        if not is_compared(kind):
+        if other := compared_with(kind):
+            yield ok(f"{name} are compared with {plural(other)}: {what_heals(kind)}")
+        elif not is_compared(kind):
             yield ok(f"{name} are not compared, as Clerk has no list of them: {what_heals(kind)}")
         elif each.is_switched_off:
             yield ok(f"{name} are switched off in Clerk, and not compared")

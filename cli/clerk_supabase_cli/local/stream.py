@@ -48,7 +48,7 @@ from clerk_sync.deliveries as d where d.svix_id = any(%s)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The record of a delivery in Postgres."""
+    """The record of a delivery in Postgres: of its first arrival, and not of a duplicate."""
 
     lag_seconds: float
     """Seconds from the change, by Clerk's clock, to the commit."""
@@ -150,12 +150,19 @@ def _line(function: str, record: Mapping[str, Any], applied: Mapping[str, Applie
     subject = " ".join(str(record[name]) for name in ("event_type", "object_id") if record.get(name))
     details = [printable(subject)] if subject else []
     svix_id = str(record.get("svix_id", ""))
-    if function == "sync" and (known := applied.get(svix_id)):
+    # A duplicate, or an attempt that failed, has neither changed the columns nor taken this time.
+    is_result = function == "sync" and level == "INFO" and said != "duplicate"
+    if is_result and (known := applied.get(svix_id)):
         details.append(f"{how_long(known.lag_seconds)} after it happened")
         details.append(", ".join(known.columns))
-    details += [printable(f"{name}: {value}") for name, value in record.items() if name not in _PLACED]
+    details += [printable(f"{name}: {_in_words(value)}") for name, value in record.items() if name not in _PLACED]
     line.append("".join(f"  {each}" for each in details if each))
     return line.append(f"  {printable(svix_id)}" if svix_id else "", ASIDE)
+
+
+def _in_words(value: object) -> str:
+    """The value of a field; of a list, its elements."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _clock(logged: object = None) -> str:

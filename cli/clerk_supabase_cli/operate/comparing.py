@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import click
@@ -24,6 +24,7 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import logger
+from clerk_supabase_cli.event_types import cause_in_words
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import DATABASE_URL, PATIENT, Patience, open_database
 from clerk_supabase_cli.operate.queues import Queues, client
@@ -119,12 +120,13 @@ def _log_on_stderr() -> Iterator[None]:
             handler.setStream(before)
 
 
-def details_of(runs: Runs, run_id: int) -> RunDetails:
-    """A comparison with all its findings. Raises NoSuchRun."""
-    details = runs.show(run_id, limit=_MOST_GROUPED)
+def details_of(runs: Runs, run_id: int, *, limit: int = _MOST_GROUPED) -> RunDetails:
+    """A comparison with its findings, at most *limit*, for people. Raises NoSuchRun."""
+    details = runs.show(run_id, limit=limit)
     if details is None:
         raise NoSuchRun(f"there is no run {run_id}; try: clerk-supabase reconcile runs")
-    return details
+    findings = [replace(each, cause=cause_in_words(each.kind, each.cause)) for each in details.findings]
+    return replace(details, findings=findings)
 
 
 def exit_for(report: Report) -> None:

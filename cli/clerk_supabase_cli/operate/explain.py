@@ -9,13 +9,16 @@ from typing import Final
 
 from rich.text import Text
 
-from clerk_supabase_cli.event_types import in_words
+from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase_cli.event_types import COMES_BY_COMPARISONS, OF_LOST_EVENTS, in_words, is_only_listed
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import LOOK, open_database
 from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
-from clerk_supabase_cli.printing import in_utc, printable
+from clerk_supabase_cli.printing import how_long, in_utc, printable
 from clerk_supabase_cli.terminal import BAD, DOUBTFUL, STRONG
 
+_FIRST_YEAR: Final = 1971
+"""Of times by Clerk's clock; 1970 stands for no time."""
 _STUCK: Final = {"parked", "parked again", "unfed"}
 
 _TIMELINE: Final = """
@@ -81,7 +84,11 @@ union all
 select
     found_at,
     'reconcile',
-    concat(replace(kind, '_', ' '), ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),
+    concat(
+        replace(kind, '_', ' '), ' ', difference, ': ',
+        case when kind = any(%(only_listed)s) and cause = any(%(of_events)s) then %(comes)s else cause end,
+        ', ' || nullif(array_to_string(fields, ', '), '')
+    ),
     'run ' || run_id,
     null
 from clerk_sync.reconcile_findings
@@ -113,6 +120,11 @@ from clerk_sync.erasures
 where %(id)s = any(user_ids)
 order by 1
 """
+_ABOUT_CAUSES: Final = {
+    "only_listed": [kind for kind in FACTS if is_only_listed(kind)],
+    "of_events": list(OF_LOST_EVENTS),
+    "comes": COMES_BY_COMPARISONS,
+}
 _ENTITY: Final = """
 select
     kind,
@@ -168,7 +180,7 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
     """
     with open_database(database_url, LOOK) as connection:
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
-        moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
+        moments = [Moment(*row) for row in connection.execute(_TIMELINE, _ABOUT_CAUSES | {"id": clerk_id})]
     if not entities and not moments:
         raise UnknownId(f"the database has nothing about {clerk_id}; is it of this Clerk instance, and spelled right?")
     return entities, moments
@@ -179,7 +191,7 @@ def report(clerk_id: str, entities: Iterable[Entity], moments: Iterable[Moment])
     for entity in entities:
         yield Text(printable(f"{in_words(entity.kind)} {clerk_id}: {', '.join(describe(entity))}"), STRONG)
     for moment in moments:
-        lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
+        lag = "" if moment.lag_seconds is None else f"{how_long(moment.lag_seconds)} after it happened"
         details = f"{moment.details or ''}  {moment.svix_id or ''}  {lag}"
         yield _line(moment.at, in_words(moment.what), details, BAD if moment.what in _STUCK else "")
 
@@ -198,13 +210,17 @@ def _line(at: datetime, what: str, details: str, style: str) -> Text:
 
 def describe(entity: Entity) -> Iterator[str]:
     """The state of an object, in a few words each."""
-    if entity.observed_at.year < 1971:
+    if entity.observed_at.year < _FIRST_YEAR:
         yield "known only from other objects"
+    elif entity.updated_at.year < _FIRST_YEAR:
+        yield f"listed by Clerk {entity.observed_at:%Y-%m-%d %H:%M:%S} without a time of its last change"
     else:
         yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
     by = {None: "", 0: " by a resync"}.get(entity.delete_run, f" by a comparison (run {entity.delete_run})")
     yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}{by}"
     if entity.delete_recorded_at is not None:
         yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"
+    if is_only_listed(entity.kind):
+        yield "brought by comparisons alone"
     if entity.purged_at is not None:
         yield f"data erased {entity.purged_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -24,7 +24,13 @@ OUTPUTS: Final[Mapping[Name, str]] = {
 """The outputs of template.yaml with the addresses of the queues."""
 
 IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
-"""The names of the queues for people."""
+"""The first column of a list of queues, for people."""
+QUEUE_NAMES: Final[Mapping[Name, str]] = {
+    "sync": "sync queue",
+    "dead_letters": "dead-letter queue",
+    "parked": "parked queue",
+}
+"""The names of the queues in a sentence."""
 
 # SQS reports to CloudWatch once a minute, and CloudWatch shows the report minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)

@@ -11,7 +11,8 @@ from typing import Any, Final
 import rich.progress
 
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.found_kinds import KIND_NAMES
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES
+from clerk_supabase.reconcile.drift import WRONG_CARRIER
 from clerk_supabase.reconcile.pages import Progress
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
@@ -26,8 +27,10 @@ WHEN_STOPPED: Final = (
 )
 """The advice after the brake has stopped a run."""
 _COUNTED: Final = (
-    "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
+    "listed", "compared", *DIFFERENCES, WRONG_CARRIER, "older", "repaired", "repairs sent", "overtaken", "deleted",
+    "deletes sent",
 )  # fmt: skip
+_PLACES: Final[Mapping[str, int]] = {kind: place for place, kind in enumerate(KIND_NAMES)}
 # The length of a list by Clerk's count: of use only to the run itself.
 _NOT_SHOWN: Final = {"told"}
 
@@ -70,6 +73,9 @@ def print_report(
     print_run(details.run, console)
     if report.state == "stopped":
         console.say(WHEN_STOPPED)
+    if any(each.get("repairs sent") or each.get("deletes sent") for each in details.run.counts.values()):
+        show = f"clerk-supabase reconcile show {details.run.run_id}"
+        console.say(f"sent: through the sync queue; to see if they are applied: {show}")
     for line in _ages(report.compared_until):
         console.say(line)
     console.say(f"took {how_long(seconds)}")
@@ -80,9 +86,10 @@ def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
     kinds_of: dict[str, list[str]] = {}
     for kind, until in compared_until.items():
         moment = in_utc(datetime.fromtimestamp(until / 1_000, UTC))
-        kinds_of.setdefault(moment, []).append(KIND_NAMES[kind])
+        kinds_of.setdefault(moment, []).append(kind)
     for moment, kinds in sorted(kinds_of.items()):
-        yield f"every row was compared since {moment} UTC: {', '.join(kinds)}"
+        names = [KIND_NAMES[kind] for kind in sorted(kinds, key=_place)]
+        yield f"every row was compared since {moment} UTC: {', '.join(names)}"
 
 
 def print_run(run: RunSummary, console: Terminal) -> None:
@@ -121,12 +128,22 @@ def counts_list(counts: Mapping[str, Mapping[str, int]]) -> Listing | None:
         return None
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     listed = Listing("kind", "objects")
-    # jsonb sorts its keys by their lengths. The tables of the app come last.
-    places = {str(kind): place for place, kind in enumerate(KIND_NAMES)}
-    for kind, numbers in sorted(counts.items(), key=lambda each: places.get(each[0], len(places))):
-        said = [_number(numbers[name], name.replace("_", " ")) for name in names if numbers.get(name)]
+    for kind, numbers in sorted(counts.items(), key=lambda each: _place(each[0])):
+        said = [_number(numbers[name], _word(kind, name)) for name in names if numbers.get(name)]
         listed.add_row(in_words(kind), ", ".join(said) or "none")
     return listed
+
+
+def _place(kind: str) -> int:
+    """The place of a kind in every list, as jsonb sorts its keys by their lengths. Tables of the app come last."""
+    return _PLACES.get(kind, len(_PLACES))
+
+
+def _word(kind: str, name: str) -> str:
+    """The word for a number of objects of a kind."""
+    if name == WRONG_CARRIER:
+        return f"whose {in_words(FACTS[kind].carrier)} is missing or wrong"
+    return name.replace("_", " ")
 
 
 def _number(number: int, name: str) -> str:
@@ -158,12 +175,20 @@ def findings_list(findings: Sequence[Finding]) -> Listing:
 
 def what_was_done(finding: Finding) -> str:
     """The repair or delete of a difference and its outcome, in words."""
-    if finding.outcome == "nothing":
-        return "nothing"
-    if finding.outcome.startswith("hidden "):
-        return finding.outcome
-    what = f"{finding.action} {finding.outcome}"
-    return f"{what}, {in_utc(finding.sent_at)}" if finding.sent_at else what
+    sent = f"sent {in_utc(finding.sent_at)}" if finding.sent_at else ""
+    match finding.outcome:
+        case "settled":
+            done = "deleted" if finding.action == "delete" else "repaired"
+            return f"{done} ({sent})" if sent else done
+        case "sent":
+            return f"{finding.action} {sent}, not applied yet"
+        case "held back":
+            return f"{finding.action} held back by the brake"
+        case "held up":
+            return f"{finding.action} held up by a lock, tried again by the next runs"
+        case "nothing" | "hidden with its organization" | "hidden with its user":
+            return finding.outcome
+    return f"{finding.action} {finding.outcome}{f' ({sent})' if sent else ''}"
 
 
 def runs_list(runs: Sequence[RunSummary]) -> Listing:
@@ -188,7 +213,7 @@ def runs_list(runs: Sequence[RunSummary]) -> Listing:
 def differences(run: RunSummary) -> int:
     """The number of objects that differed."""
     # Not the findings: a back-fill keeps only their number.
-    return sum(total(run, name) for name in DIFFERENCES)
+    return sum(total(run, name) for name in (*DIFFERENCES, WRONG_CARRIER))
 
 
 def total(run: RunSummary, name: str) -> int:

@@ -423,7 +423,7 @@ def instance_problems(found: Sequence[WrongInstance]) -> Iterator[str]:
 def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
     """Problems in the queues, each in a sentence."""
     if (dead := queues.get("dead_letters")) and dead.total:
-        yield f"{counted(dead.total)} among the dead letters, failed five times"
+        yield f"{counted(dead.total)} in the dead-letter queue, failed five times"
     if (overflow := queues.get("parked")) and overflow.total:
         yield f"{counted(overflow.total)} in the parked queue, waiting for the database"
     sync = queues.get("sync")

@@ -13,6 +13,7 @@ from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.access import life
+from clerk_supabase_cli.standin.billing.checkout import Checkout
 from clerk_supabase_cli.standin.billing.life import KINDS as BILLING_KINDS
 from clerk_supabase_cli.standin.billing.life import Billing, Payer
 from clerk_supabase_cli.standin.billing.objects import PLANS, feature, plan_of_api
@@ -314,6 +315,10 @@ class World:
     def sell_plans(self) -> None:
         """Makes the plans of the instance. Clerk sends no event about a plan."""
         self.others["plan"] |= {plan.id: plan_of_api(plan) for plan in PLANS.values()}
+
+    def checkout(self) -> Checkout:
+        """The checkout at which a payer of this world takes a plan."""
+        return Checkout(self.billing, self._tick, self._new_id, self._send)
 
     def change_plan(self) -> None:
         """Adds a feature to a plan, or removes a feature."""

@@ -14,6 +14,7 @@ import psycopg
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, advice_on_name, open_database
+from clerk_supabase_cli.operate.known_plans import doubts_about
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import (
     check_entitlement,
@@ -228,6 +229,8 @@ def secure_command(
         if through is not None:
             _check_through(connection, through)
         change = _change(connection, options)
+        for doubt in doubts_about(connection, plan, feature, from_mirror=from_mirror):
+            say(printable(f"warn: {doubt}"), err=True)
         _announce(change, table, may_ask=not (yes or dry_run), as_json=as_json)
         secured = in_turns(
             connection,

@@ -12,6 +12,7 @@ import psycopg
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.known_plans import doubts_about
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import (
     check_entitlement,
@@ -35,6 +36,10 @@ select
     clerk_sync.statements_against_wider_policies(%(bucket)s)
 where to_regclass('storage.objects') is not null
 """
+_NO_STORAGE: Final = (
+    "this database has no table storage.objects, where Supabase Storage keeps its files: take the database of a "
+    'Supabase project, or on this machine that of an app with files: make dev ARGS="--app examples/nextjs"'
+)
 _SECURE: Final = """
 select clerk_sync.secure_bucket(
     %(bucket)s, %(owner)s, write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, read_by => %(read_by)s,
@@ -137,6 +142,8 @@ def secure_bucket_command(
     }
     with open_database(database_url) as connection:
         look = _look(connection, options)
+        for doubt in doubts_about(connection, plan, feature, from_mirror=from_mirror):
+            say(printable(f"warn: {doubt}"), err=True)
         if not dry_run:
             _ask(look, options, remove=remove, may_ask=not yes, as_json=as_json)
         statements, findings = in_turns(
@@ -181,7 +188,9 @@ def _check_options(owner: Owner | None, *, remove: bool, read_only: bool, has_ro
 def _look(connection: Connection, options: Mapping[str, object]) -> Look:
     with _explained():
         found = connection.execute(_LOOK, options).fetchone()
-    return Look(None, "", 0, []) if found is None else Look(*found)
+    if found is None:
+        raise BucketNotSecured(_NO_STORAGE)
+    return Look(*found)
 
 
 def _ask(look: Look, options: Mapping[str, object], *, remove: bool, may_ask: bool, as_json: bool) -> None:

@@ -24,7 +24,7 @@ from clerk_supabase_cli.operate.person import (
     held,
     mentions,
 )
-from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Name, Queues, client
+from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, QUEUE_NAMES, AwsUnreachable, Name, Queues, client
 from clerk_supabase_cli.operate.waiting import Waiting, look
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import (
@@ -162,7 +162,7 @@ def _report(
 
 def _confirm(person: Person, found: Mapping[str, int], waiting: Mapping[Name, Waiting]) -> None:
     say(printable(f"known by: {', '.join((*person.users, *person.words))}"), err=True)
-    in_queues = {f"queue {IN_WORDS[name]}": each.about for name, each in waiting.items()}
+    in_queues = {QUEUE_NAMES[name]: each.about for name, each in waiting.items()}
     for place, number in {**found, **in_queues}.items():
         say(f"  {place:<36} {number}", err=True)
     click.confirm("Forget this person for good?", abort=True, err=True)
@@ -206,7 +206,7 @@ def _print(report: _Report) -> None:
     _print_emptied(report)
     for name, each in report.queues.items():
         say(
-            f"queue {IN_WORDS[name]}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
+            f"{QUEUE_NAMES[name]}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
             f"{each.unseen} more could not be looked at"
         )
     for place, number in report.kept_ids.items():

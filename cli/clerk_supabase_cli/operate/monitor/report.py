@@ -7,13 +7,20 @@ from typing import Final
 
 from rich.text import Text
 
-from clerk_supabase_cli.event_types import is_compared, plural
+from clerk_supabase_cli.event_types import is_compared, plural, why_not_compared
+from clerk_supabase_cli.operate.parked import State
 from clerk_supabase_cli.operate.queues import IN_WORDS, Depth, Name
 from clerk_supabase_cli.operate.status import Compared, Database, Reason, Recent, Status
 from clerk_supabase_cli.printing import how_long, in_utc, printable
 from clerk_supabase_cli.terminal import BAD, GOOD, Listing
 
 NOTHING: Final = "nothing is stuck"
+_STATES: Final[Mapping[State, str]] = {
+    "parked": "parked",
+    "replayed": "replayed without a result yet",
+    "settled": "applied after all",
+    "discarded": "discarded",
+}
 
 
 def report(status: Status, *, with_verdict: bool = True) -> Iterator[Listing | Text]:
@@ -39,14 +46,13 @@ def verdict(status: Status) -> Iterator[Text]:
 def _of_database(database: Database) -> Iterator[Listing | Text]:
     if database.reasons:
         yield _reason_list(database.reasons)
-    counts = ", ".join(f"{number} {state}" for state, number in database.events.items() if number)
-    yield Text(f"events ever parked: {counts or 'none'}")
+    yield Text(f"events ever parked: {ever_parked(database.events)}")
     last = f"{in_utc(database.last_delivery)} UTC" if database.last_delivery else "none yet"
     yield Text(f"last delivery applied: {last}")
     if any(recent.outcomes for recent in database.recent.values()):
         yield _lag_list(database.recent)
     for span, recent in database.recent.items():
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items())
+        outcomes = ", ".join(f"{number:,} {outcome}" for outcome, number in recent.outcomes.items())
         yield Text(printable(f"applied in the last {span}: {outcomes or 'nothing'}"))
     yield _compared_list(database.compared)
     if database.left_out.newest is not None:
@@ -55,6 +61,11 @@ def _of_database(database: Database) -> Iterator[Listing | Text]:
     if database.differing_objects:
         said = f"objects of the database not as the migrations of this checkout make them: {database.differing_objects}"
         yield Text(f"{said}; see: clerk-supabase migrate --dry-run")
+
+
+def ever_parked(events: Mapping[State, int]) -> str:
+    """The numbers of all events ever parked, by their present state in words."""
+    return ", ".join(f"{number:,} {_STATES[state]}" for state, number in events.items() if number) or "none"
 
 
 def _queue_list(queues: Mapping[Name, Depth]) -> Listing:
@@ -82,9 +93,11 @@ def _lag_list(recent: Mapping[str, Recent]) -> Listing:
 
 
 def _compared_list(compared: Mapping[str, Compared]) -> Listing:
-    listed = Listing("compared with Clerk", "ago", "every row since (UTC)", "changes in Clerk until (UTC)")
+    listed = Listing("compared with Clerk", "ago", "every row since (UTC)", "changes until (UTC)")
     for kind, each in compared.items():
-        why_not = "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else "no list in Clerk"
+        why_not = (
+            "switched off in Clerk" if each.is_switched_off else "" if is_compared(kind) else why_not_compared(kind)
+        )
         if why_not:
             listed.add_row(plural(kind), "", why_not, "")
             continue

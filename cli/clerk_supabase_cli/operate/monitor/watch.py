@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -12,10 +12,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from clerk_supabase_cli.operate.monitor.report import NOTHING, report, verdict
-from clerk_supabase_cli.operate.queues import IN_WORDS
-from clerk_supabase_cli.operate.status import Status
-from clerk_supabase_cli.printing import in_utc
+from clerk_supabase_cli.operate.monitor.report import NOTHING, ever_parked, report, verdict
+from clerk_supabase_cli.operate.queues import QUEUE_NAMES
+from clerk_supabase_cli.operate.status import Status, outage_problems
+from clerk_supabase_cli.printing import how_long, in_utc
 from clerk_supabase_cli.terminal import BAD, GOOD, STRONG, Listing, Terminal, folded
 
 # A problem with another number is still the same problem, also after "1 event waits".
@@ -74,19 +74,19 @@ def _screen(now: datetime, status: Status, width: int | None) -> Iterator[Text]:
 
 def _changes(looks: Iterator[tuple[datetime, Status]], console: Terminal, pause: Callable[[], None]) -> Status:
     now, status = next(looks)
-    numbers: Mapping[str, str] = {}
-    problems: Mapping[str, str] | None = None
+    was: Status | None = None
+    # During an outage the numbers of the database are not known, and afterwards most are as before.
+    numbers: dict[str, str] = {}
     try:
         while True:
-            before, numbers = numbers, _numbers(status)
-            for what, number in numbers.items():
-                if before.get(what) != number:
+            for what, number in _numbers(status).items():
+                if numbers.get(what) != number:
                     console.say(f"{in_utc(now)} UTC  {what}: {number}")
-            was, problems = problems, {_NUMBER.sub("0", each): each for each in status.problems}
-            for words, style in _of_problems(was, problems):
+                numbers[what] = number
+            for words, style in _of_problems(was, status, now):
                 console.say(f"{in_utc(now)} UTC  {words}", style)
             pause()
-            now, status = next(looks)
+            was, (now, status) = status, next(looks)
     except KeyboardInterrupt:
         return status
 
@@ -94,22 +94,39 @@ def _changes(looks: Iterator[tuple[datetime, Status]], console: Terminal, pause:
 def _numbers(status: Status) -> dict[str, str]:
     """The numbers whose changes are printed, by what they count."""
     queues = {
-        f"{IN_WORDS[name]} queue": f"{depth.waiting} waiting, {depth.in_flight} in flight, {depth.delayed} delayed"
+        QUEUE_NAMES[name]: f"{depth.waiting} waiting, {depth.in_flight} in flight, {depth.delayed} delayed"
         for name, depth in (status.queues or {}).items()
     }
     if status.database is None:
         return queues
-    events = ", ".join(f"{number} {state}" for state, number in status.database.events.items() if number)
-    return {**queues, "events ever parked": events or "none"}
+    return {**queues, "events ever parked": ever_parked(status.database.events)}
 
 
-def _of_problems(was: Mapping[str, str] | None, now: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _of_problems(was: Status | None, status: Status, now: datetime) -> Iterator[tuple[str, str]]:
     """The words for each problem that is new or over, each with its colour. *was*: None at the first look."""
-    known = was or {}
-    for each, words in now.items():
+    known = _by_kind(was.problems) if was else {}
+    problems = _by_kind(status.problems)
+    outages = _by_kind(outage_problems(was)) if was else {}
+    if was and outages and (words := _end_of_outage(was, status, now)):
+        yield words, GOOD
+    for each, words in problems.items():
         if known.get(each) != words:
             yield f"stuck: {words}", BAD
-    for each in sorted(known.keys() - now.keys()):
-        yield f"no longer stuck: {known[each]}", GOOD
-    if not now and (known or was is None):
+    for each in sorted(known.keys() - problems.keys() - outages.keys()):
+        # Without the advice, which was for the problem.
+        yield f"no longer stuck: {known[each].partition('; ')[0]}", GOOD
+    if not problems and (known or was is None):
         yield NOTHING, GOOD
+
+
+def _by_kind(problems: Iterable[str]) -> dict[str, str]:
+    """Each problem, by its words without numbers."""
+    return {_NUMBER.sub("0", each): each for each in problems}
+
+
+def _end_of_outage(was: Status, status: Status, now: datetime) -> str:
+    """A sentence about the end of the outage of the look before; empty while that outage goes on."""
+    if was.outage is None or (status.outage is not None and status.is_unreachable >= was.is_unreachable):
+        return ""
+    who = "answers again" if was.is_unreachable else "answers the functions again"
+    return f"the database {who}, after {how_long((now - was.outage.since).total_seconds())}"

@@ -15,7 +15,8 @@ from clerk_supabase_cli.standin.samples import Json
 KINDS: Final[tuple[Kind, ...]] = ("subscription", "subscription_item", "payment_attempt")
 EVENTS: Final = frozenset(FACTS[kind].event for kind in KINDS)
 """The families of the events about these kinds."""
-_OVER: Final = frozenset({"ended", "abandoned", "expired"})
+OVER: Final = frozenset({"ended", "abandoned", "expired"})
+"""The statuses of an item that is over."""
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Payer:
         else:
             items = self.billing.items_of(subscription["id"])
             [free] = (each for each in items if each["plan"]["amount"] == 0)
-            paid = next((each for each in items if each is not free and each["status"] not in _OVER), None)
+            paid = next((each for each in items if each is not free and each["status"] not in OVER), None)
             if paid is None:
                 self._subscribe(subscription, free)
             else:
@@ -217,7 +218,7 @@ class Payer:
         items = self.billing.items_of(found["id"])
         if self.chance.random() < 0.5:
             # Whether Clerk lists past items is not documented.
-            items = [each for each in items if each["status"] not in _OVER]
+            items = [each for each in items if each["status"] not in OVER]
         told = found | {"items": [objects.inner_item(each) for each in items]}
         self._events.append((f"subscription.{verb}", told))
 

@@ -25,11 +25,13 @@ class Plan(NamedTuple):
     """The price of a month in cents; of a year, ten times as much."""
     payer_type: str
     features: tuple[str, ...] = ()
+    made_id: str = ""
+    """The id of a plan that was made later; empty for the plans of the beginning, whose ids follow from the slugs."""
 
     @property
     def id(self) -> str:
         """The id of the plan."""
-        return f"cplan_2Local{self.slug.title().replace('_', '')}"
+        return self.made_id or f"cplan_2Local{self.slug.title().replace('_', '')}"
 
     def price(self, period: str) -> int:
         """The price of one period."""

@@ -34,14 +34,15 @@ class Visit:
         """A new token of the session, for its active organization."""
         organization = self.people.organization_in_token(session.user_id, session.organization_id)
         payer_id = organization.id if organization else session.user_id
+        plans, features = self.people.instance.entitled(payer_id)
         return self.mint.session(
             session.user_id,
             organization,
             lifetime=self.lifetime,
             sid=session.id,
             azp=self.origin,
-            plans=self.people.instance.entitlements.plans_of(payer_id),
-            features=self.people.instance.entitlements.features_of(payer_id),
+            plans=plans,
+            features=features,
         )
 
     def session_json(self, session: Session) -> Json:

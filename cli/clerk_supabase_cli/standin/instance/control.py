@@ -28,6 +28,8 @@ _OPERATIONS: Final = (
     "update_organization",
     "delete_organization",
     "entitle",
+    "create_plan",
+    "update_plan",
     "add_member",
     "change_role",
     "remove_member",
@@ -45,7 +47,8 @@ class Control:
     """Answers requests such as `{"operation": "ban_user", "arguments": {"user_id": "user_1"}, "faults": {"lose": 1}}`.
 
     The answer has the operation, the object, and the webhooks that follow. The operation `play` does a random
-    change, `learn` takes the event of another program, and `list` returns the users and organizations.
+    change, `learn` takes the event of another program, `list` returns the users and organizations, and `list_plans`
+    the plans.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -60,6 +63,10 @@ class Control:
             raise unprocessable("arguments", "must be an object")
         if name == "list":
             return {"operation": name, "objects": self._listed()}
+        if name == "list_plans":
+            with self._instance.lock:
+                self._instance.plans.default("user")
+                return {"operation": name, "objects": list(self._instance.world.others["plan"].values())}
         if name == "learn":
             return {"operation": name, "learned": self._learn(arguments)}
         with self._instance.operating(_faults(request), api_lag=_number(request, "api_lag")) as webhooks:

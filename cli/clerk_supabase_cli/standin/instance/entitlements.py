@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from clerk_supabase_cli.standin.rejections import unprocessable
-
-_SLUG: Final = re.compile(r"[a-z0-9_-]{1,64}")
+from clerk_supabase_cli.standin.instance.live_world import LiveWorld
+from clerk_supabase_cli.standin.samples import Json
 
 
 @dataclass(slots=True)
 class Entitlements:
-    """One plan and some features of each payer, a user or an organization."""
+    """The plans that count now: active, or canceled and paid for a while."""
 
-    _plans: dict[str, str] = field(default_factory=dict)
-    _features: dict[str, list[str]] = field(default_factory=dict)
-
-    def give(self, payer_id: str, plan: str, features: list[str]) -> None:
-        """Sets the plan and the features of a payer; an empty text is no plan. Raises Rejection for a bad slug."""
-        for name, slug in [("plan", plan), *(("features", each) for each in features)]:
-            if ":" in slug:
-                raise unprocessable(name, f"names no scope, as the payer is the scope: {slug.rpartition(':')[2]}")
-            if slug and not _SLUG.fullmatch(slug):
-                raise unprocessable(name, "must be a slug: lower-case letters, digits, - and _")
-        self._plans[payer_id] = plan
-        self._features[payer_id] = [each for each in features if each]
+    world: LiveWorld
 
     def plans_of(self, payer_id: str) -> list[str]:
-        """The plan of a payer as `pla` spells it, such as `o:team`; an empty list without a plan."""
-        plan = self._plans.get(payer_id)
-        return [_spelled(payer_id, plan)] if plan else []
+        """The plans of a payer as `pla` spells them, such as `o:team`; an empty list without a subscription."""
+        return [_spelled(payer_id, plan["slug"]) for plan in self._plans(payer_id)]
 
     def features_of(self, payer_id: str) -> list[str]:
-        """The features of a payer as `fea` spells them."""
-        return [_spelled(payer_id, each) for each in self._features.get(payer_id, [])]
+        """The features of a payer's plans as `fea` spells them."""
+        slugs = (each["slug"] for plan in self._plans(payer_id) for each in plan["features"])
+        return [_spelled(payer_id, slug) for slug in dict.fromkeys(slugs)]
+
+    def _plans(self, payer_id: str) -> Iterator[Json]:
+        subscription = self.world.billing.subscription_of(payer_id)
+        for item in self.world.billing.items_of(subscription["id"]) if subscription else ():
+            is_paid = item["status"] == "canceled" and (item["period_end"] or 0) > self.world.clock()
+            if (item["status"] == "active" or is_paid) and (plan := self.world.others["plan"].get(item["plan_id"])):
+                yield plan
 
 
 def _spelled(payer_id: str, slug: str) -> str:

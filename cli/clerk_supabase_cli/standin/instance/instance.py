@@ -16,6 +16,7 @@ from clerk_supabase_cli.standin.billing.life import parent_of
 from clerk_supabase_cli.standin.instance.entitlements import Entitlements
 from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
+from clerk_supabase_cli.standin.instance.plans import PayerType, Plans
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults, Message, Webhooks
 from clerk_supabase_cli.standin.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.samples import Json
@@ -24,6 +25,7 @@ from clerk_supabase_cli.standin.worlds import World
 DELETED_BEFORE: Final = "deleted_before"
 """The code for an id of a deleted object."""
 _LOCKED_SECONDS: Final = 3600
+_DIGITS: Final = 9
 _FIELDS: Final = {
     "user": samples.user("user_x", created_at=0, updated_at=0),
     "organization": samples.organization("org_x", created_at=0, updated_at=0),
@@ -47,7 +49,6 @@ class Instance:
     webhooks: Webhooks = field(default_factory=Webhooks)
     view: LaggingView = field(default_factory=LaggingView)
     """The world as the Backend API shows it."""
-    entitlements: Entitlements = field(default_factory=Entitlements)
     _faults: DeliveryFaults = NO_FAULTS
     _sent: list[Message] = field(default_factory=list)
 
@@ -172,14 +173,42 @@ class Instance:
     # Plans and features
 
     def entitle(self, payer_id: str, *, plan: str = "", features: str = "") -> Json:
-        """Gives a user or an organization a plan and features, separated by commas, in the tokens from now on.
+        """Subscribes a user or an organization to a plan, or to the cheapest plan with these features, separated by
+        commas, or without both to the default plan.
 
-        Sends nothing, and returns the user or the organization.
+        Sends the events of Billing. Returns the plans and features in the payer's tokens from now on.
         """
+        payer_type: PayerType = "org" if payer_id.startswith("org_") else "user"
         with self.lock:
-            payer = self._check("organization" if payer_id.startswith("org_") else "user", payer_id)
-            self.entitlements.give(payer_id, plan, features.split(","))
-            return payer
+            self._check("organization" if payer_type == "org" else "user", payer_id)
+            taken = self.plans.wanted(payer_type, plan, _separated(features))
+            self.world.checkout().take(payer_id, taken, self.plans.default(payer_type))
+            return {"id": payer_id} | dict(zip(("plans", "features"), self.entitled(payer_id), strict=True))
+
+    def create_plan(self, slug: str, *, payer_type: str, features: str = "", amount: str = "1000") -> Json:
+        """Makes a plan for "user" or "org"; *features*: separated by commas; *amount*: cents a month. Sends nothing."""
+        if not amount.isdecimal() or len(amount) > _DIGITS or not int(amount):
+            raise unprocessable("amount", "must be a number of cents above 0: only the default plan is free")
+        with self.lock:
+            made = self.plans.create(_payer_type(payer_type), slug, _separated(features), int(amount))
+            return self.world.others["plan"][made.id]
+
+    def update_plan(self, slug: str, *, payer_type: str, features: str = "") -> Json:
+        """Replaces the features of a plan. Sends nothing."""
+        with self.lock:
+            changed = self.plans.update(_payer_type(payer_type), slug, _separated(features))
+            return self.world.others["plan"][changed.id]
+
+    @property
+    def plans(self) -> Plans:
+        """The plans of the instance. The caller holds the lock."""
+        return Plans(self.world)
+
+    def entitled(self, payer_id: str) -> tuple[list[str], list[str]]:
+        """The plans and the features of a payer, as session tokens spell these: `o:team`."""
+        with self.lock:
+            found = Entitlements(self.world)
+            return found.plans_of(payer_id), found.features_of(payer_id)
 
     # Memberships
 
@@ -347,6 +376,17 @@ def _known(fields: Json, kind: Kind) -> Json:
         if isinstance(usual, list | dict | bool) and not isinstance(value, type(usual)):
             raise unprocessable(name, f"{name} must be a value such as {usual!r}")
     return fields
+
+
+def _separated(texts: str) -> list[str]:
+    return [each for each in texts.split(",") if each]
+
+
+def _payer_type(text: str) -> PayerType:
+    match text:
+        case "user" | "org":
+            return text
+    raise unprocessable("payer_type", "must be user or org")
 
 
 def _address(text: str) -> str:

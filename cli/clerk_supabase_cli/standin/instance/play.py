@@ -1,4 +1,4 @@
-"""Random operations on an instance: people sign up, change, join, leave, and are banned or deleted."""
+"""Random operations on an instance: people sign up, change, join, leave, subscribe, and are banned or deleted."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Play:
             self._leave: 2,
             self._invite: 1,
             self._accept: 1,
+            self._subscribe: 1,
         }
         with self._instance.lock:
             [operation] = self._chance.choices(list(weights), list(weights.values()))
@@ -112,6 +113,14 @@ class Play:
         if user is None or not pending:
             return None
         return "accept_invitation", self._instance.accept_invitation(self._chance.choice(pending), user)
+
+    def _subscribe(self) -> tuple[str, Json] | None:
+        org = self._organization()
+        payer = org if org is not None and self._chance.random() < 0.5 else self._user()
+        if payer is None:
+            return None
+        plans = self._instance.plans.of("org" if payer.startswith("org_") else "user")
+        return "entitle", self._instance.entitle(payer, plan=self._chance.choice(plans).slug)
 
     def _user(self) -> str | None:
         return self._any(list(self._instance.world.users))

@@ -6,13 +6,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE, Window
 from clerk_supabase.settings import Settings, number, variable, whole
 
 Tally = dict[str, int]
 """The counts of a window so far, by name."""
+
+WRONG_CARRIER: Final = "carrier wrong"
+"""Name of the number of objects whose own rows agree with Clerk, while the row of their carrier is missing or wrong."""
 
 CountUsers = Callable[[Window], int]
 """A function that asks Clerk for the number of users in a window."""

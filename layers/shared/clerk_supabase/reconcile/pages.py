@@ -20,7 +20,7 @@ from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
-from clerk_supabase.reconcile.drift import Brake, Tally
+from clerk_supabase.reconcile.drift import WRONG_CARRIER, Brake, Tally
 from clerk_supabase.reconcile.records import Begun, PlannedWindow
 from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.runs import Runs
@@ -312,6 +312,7 @@ class Comparison:
         wanted = differing
         if FACTS[self.window.kind].carrier:
             wanted = differing | self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
+            self._add(WRONG_CARRIER, len(wanted - differing))
         to_repair = [item for item in items if item.id in wanted and item.id not in self._unreadable]
         missing = [
             item for item in to_repair if item.id in differences and differences[item.id].difference == "missing"

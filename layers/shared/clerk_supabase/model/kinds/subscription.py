@@ -22,7 +22,8 @@ FACTS: Final = Facts(
         "user": "/users/{id}/billing/subscription",
         "organization": "/organizations/{id}/billing/subscription",
     },
-    healed_by="the comparison of subscription items reads the subscription of each payer whose items differ",
+    healed_by="a run reads the subscription of a payer if an item differs, the row of the subscription is missing, or "
+    "the two disagree about past_due",
 )
 
 
