@@ -204,6 +204,10 @@ sql: $(DEV)
 objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
 	@.venv/bin/python -m tests.kit.objects
 
+.PHONY: version
+version: $(DEV) ## Write another version of this project into each place (NUMBER=1.1.0)
+	@.venv/bin/python -m tests.kit.version $(NUMBER)
+
 .PHONY: mirrored
 mirrored: $(DEV) ## Write docs/what-is-mirrored.md anew: each event type and field of Clerk, with its column
 	@.venv/bin/python -m tests.kit.mirrored
