@@ -50,7 +50,7 @@ def test_the_command_prints_the_version() -> None:
 
 
 def test_clerk_is_told_the_version() -> None:
-    assert USER_AGENT == f"clerk-supabase-sync/{VERSION}"
+    assert f"clerk-supabase-sync/{VERSION}" == USER_AGENT
 
 
 def test_a_line_of_the_log_names_the_version() -> None:
