@@ -204,6 +204,15 @@ sql: $(DEV)
 objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
 	@.venv/bin/python -m tests.kit.objects
 
+.PHONY: version
+version: $(DEV) ## Write another version of this project into each place (NUMBER=1.1.0)
+	@.venv/bin/python -m tests.kit.version $(NUMBER)
+
+# Last of all changes of sql/migrations before a release: from then on, a test fails if one of these files changes.
+.PHONY: freeze
+freeze: $(DEV) ## Write sql/released/VERSION.json, the checksums of the migrations of this version
+	@.venv/bin/python -m tests.kit.released
+
 .PHONY: mirrored
 mirrored: $(DEV) ## Write docs/what-is-mirrored.md anew: each event type and field of Clerk, with its column
 	@.venv/bin/python -m tests.kit.mirrored

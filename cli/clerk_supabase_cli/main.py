@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.version import VERSION
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.found_commands import FoundCommands
 from clerk_supabase_cli.printing import printable, say
@@ -69,7 +70,7 @@ def _reject_misplaced_connection_strings(arguments: Sequence[str], context: clic
 
 
 @click.group(cls=_Commands, packages=_SECTIONS, order=_ORDER, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="clerk-supabase-cli", message="%(prog)s %(version)s")
+@click.version_option(VERSION, message="%(prog)s %(version)s")
 def commands() -> None:
     """Keep a Supabase Postgres true to Clerk.
 

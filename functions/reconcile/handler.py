@@ -12,7 +12,7 @@ from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.clerk.http import ClerkHttp
-from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.errors import ClerkSupabaseError, OtherVersion
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
@@ -46,6 +46,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         Housekeeping(store, settings.keep).run()
     try:
         report = reconcile.run(request, deadline)
+    except OtherVersion as error:
+        # No failed run: another attempt of Lambda would come too early, and the next schedule tries again.
+        logger.error("run waiting", reason=str(error))
+        return {"state": "waiting", "reason": str(error)}
     except ClerkSupabaseError as error:
         logger.error("the run did not begin, or did not end", reason=str(error))
         raise

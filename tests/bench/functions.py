@@ -149,7 +149,10 @@ def _serve(parent: Connection, handler: Path, settings: Mapping[str, str]) -> No
     os.environ |= settings
     # CloudWatch reads what a function prints; writing it is the function's work, keeping it is not.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    layer = handler.parents[2] / "layers" / "shared"
+    sys.path.insert(0, str(layer))
     module = runpy.run_path(str(handler))
+    assert str(sys.modules["clerk_supabase.telemetry"].__file__).startswith(str(layer))
     parent.send(None)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The two packages and the template: one version, one list of dependencies, and one wheel with every file."""
+"""The two packages: one list of dependencies, and one wheel with every file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.source import source_of
 from clerk_supabase_cli.project import workplace
-from tests.infrastructure.template import Template
 
 BUILD = "import sys, wheels; print(getattr(wheels, sys.argv[1])(sys.argv[2]))"
 
@@ -38,12 +37,6 @@ def built(folder: Path, hook: str, into: Path) -> Path:
         check=True,
     )
     return into / done.stdout.strip()
-
-
-def test_the_command_the_layer_and_the_template_have_one_version(root: Path, template: Template) -> None:
-    version = facts(root / "cli")["version"]
-    assert facts(root / "layers" / "shared")["version"] == version
-    assert template.source["Metadata"]["Version"] == version
 
 
 def test_the_command_installs_what_the_layer_needs(root: Path) -> None:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from clerk_supabase.telemetry import count, measured, metrics
+from clerk_supabase.telemetry import count, count_by, measured, metrics
+from clerk_supabase.version import VERSION
 
 
 def test_a_command_counts_as_often_as_it_likes_and_writes_nothing(
@@ -30,3 +31,18 @@ def test_a_function_writes_the_sum_once(capsys: pytest.CaptureFixture[str]) -> N
     handler({}, None)
     [line] = capsys.readouterr().out.splitlines()
     assert json.loads(line)["Rejected"] == [1_000]
+
+
+def test_a_line_of_metrics_names_the_version_and_gets_no_dimension_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    @measured
+    def handler(event: object, context: object) -> dict[str, object]:
+        count("Rejected")
+        count_by("Rejected", "reason", "signature")
+        return {}
+
+    handler({}, None)
+    handler({}, None)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["version"] for line in lines] == [VERSION] * 4
+    named = [each["Dimensions"] for line in lines for each in line["_aws"]["CloudWatchMetrics"]]
+    assert "version" not in str(named)

@@ -32,12 +32,14 @@ from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortf
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
 from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
+from clerk_supabase_cli.operate.versions import UPGRADE
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
 _STORE_ANEW: Final = "store the secret again: clerk-supabase setup --store-secrets PREFIX"
 _STRING_IS_RIGHT: Final = "leave the connection string as it is, and look again in some minutes"
 _ADVICE: Final = (
+    ("and its caller of version", f"upgrade one of both: {UPGRADE}"),
     (
         "certificate verify failed",
         "the file in layers/shared/ca/ is not the authority of this database: fetch the file again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -147,6 +148,18 @@ class Stack:
     def queues(self) -> Queues:
         """Its queues on the way of an event."""
         return Queues({name: self.outputs[key] for name, key in OUTPUTS.items() if key in self.outputs})
+
+    @property
+    def version(self) -> str | None:
+        """The version in the description of the sync function; None if the description names no version.
+
+        Raises AwsUnreachable.
+        """
+        with errors_explained():
+            # A published version has a description of its own, which the template uses for the parameters.
+            found = client("lambda").get_function_configuration(FunctionName=self.outputs["SyncFunctionName"])
+        named = re.search(r"\d+\.\d+\.\d+", found.get("Description", ""))
+        return named[0] if named else None
 
     def environment_of(self, output: str) -> Mapping[str, str] | None:
         """The variables of the function with this output; None if the stack has no such function.

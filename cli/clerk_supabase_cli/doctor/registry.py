@@ -14,6 +14,7 @@ from clerk_supabase_cli.doctor import (
     object_checks,
     policy_checks,
     realtime_checks,
+    version_checks,
     webhook_checks,
 )
 from clerk_supabase_cli.doctor.verdicts import Check
@@ -64,6 +65,7 @@ CHECKS: Final = (
     Check(
         "retention", "whether the database allows the stack's HoldBackDays and similar times", database_checks.retention
     ),
+    Check("versions", "one major version of the database, the functions and the command", version_checks.versions),
     Check("migrations", "all applied, and unaltered", database_checks.migrations),
     Check("objects", "functions, tables, triggers and rights, as made by the migrations", object_checks.objects),
     Check("feeds", "tables of the app that follow the mirror: triggers, functions, unfed rows", feed_checks.feeds),

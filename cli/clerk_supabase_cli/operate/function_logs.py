@@ -19,7 +19,9 @@ _MOST_SECONDS: Final = 10.0
 # Retry looks every six minutes; its next report may be late.
 _STREAK_SECONDS: Final = 15 * 60
 # Errors about the access to the database, and not about a row or a lock.
-_OUTAGES: Final = frozenset({"DatabaseUnavailable", "DatabaseNotReady", "SetUpWrong", "SecretUnavailable"})
+_OUTAGES: Final = frozenset(
+    {"DatabaseUnavailable", "DatabaseNotReady", "OtherVersion", "SetUpWrong", "SecretUnavailable"}
+)
 
 Function = Literal["ingest", "sync", "retry"]
 _USERS_OF_THE_DATABASE: Final[tuple[Function, ...]] = ("sync", "retry")

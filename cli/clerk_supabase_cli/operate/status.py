@@ -17,6 +17,7 @@ from clerk_supabase_cli.operate.install.migrations import MigrationFailed, diffe
 from clerk_supabase_cli.operate.monitor.outages import Outages, in_words, they_wait
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
+from clerk_supabase_cli.operate.versions import database_version, why_of_another_major
 from clerk_supabase_cli.printing import counted, how_long, in_utc
 from clerk_supabase_cli.project import find_root
 
@@ -303,6 +304,8 @@ def look(
 def read_database(url: str, *, compares_objects: bool = True) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url, LOOK) as connection:
+        if why := why_of_another_major(database_version(connection)):
+            raise DatabaseFailed(why)
         try:
             [(has_kinds,)] = connection.execute(_HAS_KINDS).fetchall()
             if not has_kinds:

@@ -6,6 +6,7 @@ ClerkSupabaseError
 │   │   └── RowUnavailable  a single row may be the reason: the other rows can be tried alone
 │   ├── DatabaseNotReady   Postgres answers, but is not set up for this code
 │   ├── SetUpWrong         no outage: a person has to correct the connection string or the password
+│   │   └── OtherVersion   a person has to deploy the functions or to migrate the database
 │   ├── KeysUnavailable    no token can be checked
 │   ├── QueueUnavailable
 │   ├── SecretUnavailable
@@ -60,6 +61,10 @@ class DatabaseNotReady(Retryable):
 
 class SetUpWrong(Retryable):
     """The access to the database is set up wrongly, until a person corrects the setting named in the message."""
+
+
+class OtherVersion(SetUpWrong):
+    """The database is of another major version than this code, until a person upgrades one of both."""
 
 
 class KeysUnavailable(Retryable):

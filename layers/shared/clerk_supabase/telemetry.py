@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
+from clerk_supabase.version import VERSION
+
 Dimension = Literal["reason", "kind"]
 
 Event = TypeVar("Event")
@@ -24,7 +26,7 @@ Context = TypeVar("Context")
 _LIBRARIES = ("aws_lambda_powertools", "boto3", "botocore", "psycopg", "urllib3")
 
 # Service name and namespace come from the environment, see template.yaml.
-logger = Logger()
+logger = Logger(version=VERSION)
 metrics = Metrics()
 _named: Counter[tuple[str, Dimension, str]] = Counter()
 
@@ -63,6 +65,7 @@ def measured(handler: Callable[[Event, Context], dict[str, Any]]) -> Callable[[E
             _write_named()
             # Powertools warns, on standard error, of an invocation that counted nothing.
             if metrics.metric_set:
+                metrics.add_metadata("version", VERSION)
                 metrics.flush_metrics()
 
     return writing
@@ -80,4 +83,5 @@ def _write_named() -> None:
         with single_metric(name, MetricUnit.Count, value, namespace=metrics.namespace) as metric:
             metric.add_dimension("service", metrics.service or "service_undefined")
             metric.add_dimension(dimension, named)
+            metric.add_metadata("version", VERSION)
     _named.clear()

@@ -16,6 +16,7 @@ import msgspec
 from clerk_supabase.aws.endpoints import SECRETS_MANAGER, SQS, Service, endpoint_of
 from clerk_supabase.aws.failures import AwsFailed
 from clerk_supabase.aws.signed_http import SignedHttp
+from clerk_supabase.version import USER_AGENT
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.type_defs import GetSecretValueRequestTypeDef, GetSecretValueResponseTypeDef
@@ -110,7 +111,7 @@ class LeanClient:
             ("Content-Type", self._service.content_type),
             ("Content-Length", str(len(body))),
             ("X-Amz-Target", f"{self._service.target}.{operation}"),
-            ("User-Agent", "clerk-supabase-sync"),
+            ("User-Agent", USER_AGENT),
         ]
         # Lambda's tracing and its detection of endless loops follow this header from the function to the queue.
         if trace := self._environment.get("_X_AMZN_TRACE_ID"):

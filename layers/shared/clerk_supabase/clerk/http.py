@@ -33,6 +33,7 @@ from clerk_supabase.errors import (
     OutOfTime,
     TooLongToWait,
 )
+from clerk_supabase.version import USER_AGENT
 
 if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
@@ -230,7 +231,7 @@ class ClerkHttp:
                     "accept": "application/json",
                     # To unpack a page takes longer than to parse the page.
                     "accept-encoding": "identity",
-                    "user-agent": "clerk-supabase-sync",
+                    "user-agent": USER_AGENT,
                 },
                 redirect=False,
                 timeout=timeout,

@@ -24,6 +24,7 @@ from clerk_supabase.postgres.failures import (
     what_is_refused,
 )
 from clerk_supabase.telemetry import count
+from clerk_supabase.version import MAJOR
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
@@ -60,9 +61,9 @@ _LOCK_OF_PART_SECONDS: Final = 0.5
 # Both end with the transaction, so the next one on this connection, which may be another user's, begins as nobody.
 # The search path names the schema of the mirror, so that no query needs its name. pg_temp last: a temporary table hides
 # no table. The search path comes first: afterwards, the role may not use clerk_sync.
-_ACT_AS_USER = """
+_ACT_AS_USER = f"""
     select
-        set_config('search_path', clerk_sync.mirror_schema() || ', pg_temp', true),
+        set_config('search_path', clerk_sync.for_major(clerk_sync.mirror_schema(), {MAJOR}) || ', pg_temp', true),
         set_config('role', 'authenticated', true),
         set_config('request.jwt.claims', %s, true)
 """
@@ -246,11 +247,15 @@ def errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None] 
         yield
     except psycopg.Error as error:
         if not is_about_the_connection(error.sqlstate, str(error)) or is_the_apps_own(error):
-            raise own(error) or translated(error) from error
-        failed = failure(str(error))
-        if isinstance(failed, SetUpWrong):
-            count("SetUpWrong")
-        raise failed from None
+            raise _counted(own(error) or translated(error)) from error
+        raise _counted(failure(str(error))) from None
+
+
+def _counted(error: ClerkSupabaseError) -> ClerkSupabaseError:
+    """Count an error for a person to correct, for the alarm."""
+    if isinstance(error, SetUpWrong):
+        count("SetUpWrong")
+    return error
 
 
 def not_allowed(error: psycopg.Error) -> NotAllowed | None:

@@ -15,6 +15,7 @@ from clerk_supabase.errors import (
     ClerkSupabaseError,
     DatabaseNotReady,
     DatabaseUnavailable,
+    OtherVersion,
     RowUnavailable,
     SetUpWrong,
     ValueRefused,
@@ -48,6 +49,8 @@ _OF_A_VALUE = {
     "54",  # longer than an index takes, nested deeper than a function can follow
 }
 INSUFFICIENT_PRIVILEGE = "42501"
+# Raised by clerk_sync.for_major().
+_OTHER_VERSION: Final = "42VER"
 _NOT_SET_UP = {
     "3F",  # schema does not exist
     "42",  # function or column missing, or no right to use it
@@ -159,11 +162,14 @@ def failure(message: str) -> DatabaseUnavailable | SetUpWrong:
 
 
 def translated(error: psycopg.Error) -> ClerkSupabaseError:
+    """The error of this package for the error of a statement."""
     sqlstate = error.sqlstate or ""
     # Without a SQLSTATE it is the connection that broke; the message names no data.
     reason = error.diag.message_primary or str(error).strip()
     if _is_raised_by_the_app(error):
         reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
+    if sqlstate == _OTHER_VERSION and not is_the_apps_own(error):
+        return OtherVersion(f"{reason}: {error.diag.message_hint}")
     if sqlstate[:2] in _NOT_SET_UP and not is_the_apps_own(error):
         return DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate")
     if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and is_the_apps_own(error))):

@@ -15,6 +15,7 @@ from clerk_supabase.postgres.batch import as_json, element_of, origins_of, prove
 from clerk_supabase.postgres.connection import Connection, KeptConnection, errors_translated, not_allowed
 from clerk_supabase.postgres.parts import in_parts
 from clerk_supabase.telemetry import count, logger
+from clerk_supabase.version import MAJOR
 
 if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
@@ -24,13 +25,15 @@ Outcome = Literal[
     "created", "updated", "unchanged", "stale", "deleted", "deleted_before", "duplicate", "wrong_instance"
 ]
 
-_APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
+# The argument of each statement. A database of another major version raises OtherVersion, in the same round trip.
+_ARGUMENT: Final = f"clerk_sync.for_major(%s::jsonb, {MAJOR})"
+_APPLY: Final = f"select outcome from clerk_sync.apply({_ARGUMENT}) order by position"  # noqa: S608 - made of constants
 # In one transaction; first what was left out, so that two workers with the same change wait for each other only there.
-_APPLY_AND_RECORD = "select outcome from clerk_sync.apply(clerk_sync.record_dropped(%s::jsonb)) order by position"
+_APPLY_AND_RECORD: Final = _APPLY.replace(_ARGUMENT, f"clerk_sync.record_dropped({_ARGUMENT})")
 # The same for changes of which an instance or a run is known: the database applies no change of another instance.
-_APPLY_FROM = "select outcome from clerk_sync.apply_from(%s::jsonb, %s::jsonb) order by position"
-_APPLY_FROM_AND_RECORD = "select outcome from clerk_sync.apply_from(%s::jsonb, %s::jsonb, true) order by position"
-_PARK = "select clerk_sync.park(%s::jsonb)"
+_APPLY_FROM: Final = _APPLY.replace(f"apply({_ARGUMENT}", f"apply_from({_ARGUMENT}, %s::jsonb")
+_APPLY_FROM_AND_RECORD: Final = _APPLY_FROM.replace("%s::jsonb)", "%s::jsonb, true)")
+_PARK: Final = f"select clerk_sync.park({_ARGUMENT})"
 # By whether origins are known, and whether a change lost a part.
 _QUERIES: Final[Mapping[tuple[bool, bool], LiteralString]] = MappingProxyType(
     {
@@ -81,10 +84,10 @@ Function = Literal[
     "record_canary",
 ]
 _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
-    {name: f"select clerk_sync.{name}(%s::jsonb)" for name in get_args(Function)}
+    {name: f"select clerk_sync.{name}({_ARGUMENT})" for name in get_args(Function)}
 )
 # An empty batch: nothing is written, but the function, the right to call it and its tables must be there.
-_CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply(%s::jsonb))"
+_CHECK: Final = f"select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply({_ARGUMENT}))"  # noqa: S608
 
 
 class Queries(Protocol):

@@ -19,6 +19,7 @@ import urllib3
 
 from clerk_supabase.errors import KeysUnavailable
 from clerk_supabase.settings import SettingsError
+from clerk_supabase.version import USER_AGENT
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -33,7 +34,7 @@ MAX_DOCUMENT_BYTES: Final = 65_536
 _CONNECT_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 3.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_HEADERS: Final = {"accept": "application/json", "user-agent": "clerk-supabase-sync"}
+_HEADERS: Final = {"accept": "application/json", "user-agent": USER_AGENT}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
