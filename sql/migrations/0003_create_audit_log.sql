@@ -31,7 +31,9 @@ alter table clerk_sync.audit_log enable row level security;
 -- A trigger of the app may change the rows of a statement again before the statement is recorded, which runs last. Then
 -- the entries of the trigger's statements come first in the log, and this function moves the entry of the outer
 -- statement before them. states: {entity id: the row as the outer statement left it}, null where the statement deleted
--- the row.
+-- the row. The trigger may also bring a row back to this state, so the entry goes before the oldest change that may
+-- follow this state. If that change is older than the statement, the changes in between amount to nothing: the log
+-- replays to the same row.
 create function clerk_sync.put_before_nested(
     kind_name text, relation regclass, key_column text, apps_own text[], states jsonb
 )
@@ -44,6 +46,7 @@ declare
     changed record;
     entry record;
     own_place bigint;
+    place bigint;
     state jsonb;
 begin
     execute format(
@@ -51,30 +54,37 @@ begin
         key_column, relation
     ) into rows_now using apps_own, array(select jsonb_object_keys(states));
 
-    for changed in
-        select s.key as id, nullif(s.value, 'null') as as_left from jsonb_each(states) as s
-        where nullif(s.value, 'null') is distinct from rows_now -> s.key
-    loop
-        -- From the row as it is now back, change by change, to the state after the outer statement.
+    for changed in select s.key as id, nullif(s.value, 'null') as as_left from jsonb_each(states) as s loop
+        -- From the row as it is now back, change by change of this transaction, to the states after the outer
+        -- statement, as long as each change led to the state at hand.
         state := rows_now -> changed.id;
         own_place := null;
+        place := null;
         for entry in
             select a.* from clerk_sync.audit_log as a
-            where a.entity_id = changed.id and a.kind = kind_name order by a.audit_id desc
+            where a.entity_id = changed.id and a.kind = kind_name and a.recorded_at >= now()
+            order by a.audit_id desc
         loop
             if own_place is null then
                 own_place := entry.audit_id;
                 continue;
             end if;
+            exit when case entry.operation
+                when 'insert' then entry.new_values = state
+                when 'update' then state || entry.new_values = state
+                else state is null
+            end is not true;
             state := case entry.operation
                 when 'update' then state || entry.old_values when 'delete' then entry.old_values
             end;
             if state is not distinct from changed.as_left then
-                update clerk_sync.audit_log as a set audit_id = entry.audit_id - 1
-                where a.entity_id = changed.id and a.audit_id = own_place;
-                exit;
+                place := entry.audit_id - 1;
             end if;
         end loop;
+        if place is not null then
+            update clerk_sync.audit_log as a set audit_id = place
+            where a.entity_id = changed.id and a.audit_id = own_place;
+        end if;
     end loop;
 end
 $$;

@@ -151,3 +151,46 @@ def test_the_log_holds_a_transaction_of_the_app_in_order_too(store: Store, admin
         admin.execute("insert into public.orders values (2)")
         admin.execute("update clerk.users set last_name = 'd'")
     assert agrees(admin)
+
+
+THERE_AND_BACK = {
+    "a changed value": ("first_name = 'x' || first_name", "first_name = substr(first_name, 2)"),
+    "another column": ("last_name = 'x'", "last_name = null"),
+    "and on": (
+        "first_name = 'x' || first_name",
+        "first_name = substr(first_name, 2)",
+        "first_name = 'y' || first_name",
+    ),
+    "several columns": (
+        "first_name = 'x', last_name = 'y'",
+        "first_name = 'y'",
+        "first_name = 'Ada', last_name = null",
+    ),
+}
+
+
+@pytest.mark.parametrize("level", ["for each row", "for each statement"])
+@pytest.mark.parametrize("steps", THERE_AND_BACK.values(), ids=THERE_AND_BACK)
+def test_a_trigger_may_change_a_row_and_change_it_back(
+    steps: tuple[str, ...], level: str, store: Store, admin: Connection
+) -> None:
+    action = "; ".join(f"update clerk.users set {step}" for step in steps)  # noqa: S608 - the steps above
+    when = f"insert or update on clerk.users {level} when (pg_trigger_depth() < 1)"
+    let_a_trigger(admin, "clerk.users", action, when)
+    for at, name in enumerate(["Ada", "Bob", "Ada", "Cyd", "Bob"], start=1):
+        store.apply([user("user_1", at=at, first_name=name), user("user_2", at=at, first_name=name)])
+    store.apply([deleted("user", "user_2", at=9), user("user_1", at=9, first_name="Ada")])
+    assert agrees(admin)
+
+
+def test_a_trigger_may_delete_a_row_again_that_it_brought_back(store: Store, admin: Connection) -> None:
+    action = """
+        if pg_trigger_depth() = 1 then
+            insert into clerk.users (clerk_id) values (old.clerk_id);
+            delete from clerk.users where clerk_id = old.clerk_id;
+        end if
+    """
+    let_a_trigger(admin, "clerk.users", action, "delete on clerk.users for each row")
+    store.apply([user("user_1", at=1), user("user_2", at=1)])
+    admin.execute("delete from clerk.users where clerk_id = 'user_2'")
+    assert agrees(admin)

@@ -168,10 +168,28 @@ def test_the_api_names_fields_in_another_way_and_the_row_is_the_same(store: Stor
     assert tables(admin)["subscription_items"] == [before]
 
 
-def test_an_object_of_no_payer_or_of_two_is_not_written(store: Store) -> None:
-    for payer in (None, billing.payer("cpayer_1", user_id="user_1", org_id="org_1")):
-        with pytest.raises(ChangeRefused, match="payer_check"):
-            raise next(each for each in store.apply([item(at=1, payer=payer)]) if isinstance(each, Exception))
+def test_an_object_of_no_payer_is_not_written(store: Store) -> None:
+    with pytest.raises(ChangeRefused, match="payer_check"):
+        raise next(each for each in store.apply([item(at=1, payer=None)]) if isinstance(each, Exception))
+
+
+@pytest.mark.parametrize("table", ["subscriptions", "subscription_items", "payment_attempts"])
+def test_a_payer_that_names_a_user_and_an_organization_is_the_organization(
+    table: str, store: Store, admin: Connection
+) -> None:
+    make = {"subscriptions": subscription, "subscription_items": item, "payment_attempts": attempt}[table]
+    changes, source = make(at=1, payer=billing.payer("cpayer_1", user_id="user_1", org_id="org_1"))
+    assert changes.dropped == ("payer.user_id",)
+    assert store.apply([(changes, source)]) == ["created"]
+    payers = rows(admin, f"select clerk_user_id, clerk_org_id, payer_id from clerk.{table}")  # noqa: S608 - the names above
+    assert payers == [(None, "org_1", "cpayer_1")]
+    assert rows(admin, "select clerk_id from clerk.users") == []
+
+
+def test_the_items_of_such_a_subscription_are_of_the_organization(store: Store, admin: Connection) -> None:
+    both = billing.payer("cpayer_1", user_id="user_1", org_id="org_1")
+    store.apply([subscription(at=9, payer=both, items=[billing.inner_item(pro())])])
+    assert rows(admin, "select clerk_user_id, clerk_org_id from clerk.subscription_items") == [(None, "org_1")]
 
 
 def test_a_payment_keeps_amounts_and_nothing_of_the_card_or_of_the_person(store: Store, admin: Connection) -> None:

@@ -191,6 +191,24 @@ def test_each_run_compares_all_plans_and_an_unchanged_plan_is_not_written_again(
     assert [each for each in before if each[0] == left] == rows(rig.admin, f"{versions} and id = %s", left)
 
 
+def test_a_quick_run_compares_all_plans_of_a_list_of_several_pages(rig: Rig) -> None:
+    """Clerk tells no times of a plan: no part of the list can be called new, or is compared by a later run."""
+    plans = rig.world.others["plan"]
+    some = next(iter(plans.values()))
+    plans |= {f"cplan_{n}": some | {"id": f"cplan_{n}", "slug": f"plan_{n}"} for n in range(1_100)}
+    report = rig.run("quick")
+    assert (report.state, report.reason) == ("complete", None)
+    assert features_here(rig) == features_in_clerk(rig)
+    assert len(features_here(rig)) == 1_104
+    # Of the first page, of the middle, and of the last.
+    for changed in [list(plans)[n] for n in (0, 600, -1)]:
+        plans[changed] = plans[changed] | {"features": [feature("search")]}
+    del plans["cplan_42"]
+    report = rig.run("quick")
+    assert (report.state, report.reason) == ("complete", None)
+    assert features_here(rig) == features_in_clerk(rig)
+
+
 def test_a_plan_that_clerk_lists_again_is_there_again(rig: Rig) -> None:
     plan_id, plan = rig.world.others["plan"].popitem()
     rig.run()

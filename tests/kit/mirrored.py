@@ -241,6 +241,8 @@ def _comparison(facts: Facts) -> tuple[str, str, str]:
     if not is_compared(facts.kind):
         return "- Clerk has no list", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"
+    if not facts.is_dated:
+        quick = "every column of all"
     heals = "both runs" if facts.verbs else "Clerk sends no events: both runs"
     return "every column of all", quick if facts.list_path else "changed, new and missing ones", heals
 

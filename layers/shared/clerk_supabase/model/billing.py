@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 
 from clerk_supabase.model.clerk_object import (
     EMPTY_LIST,
@@ -46,11 +46,21 @@ def _seats(value: object) -> object:
 
 
 class Payer(Lenient):
-    """The ids of a payer. The names, the e-mail address and the picture are the user's or the organization's."""
+    """The ids of a payer. The names, the e-mail address and the picture are the user's or the organization's.
+
+    Clerk fills one of the two ids. A payer that names both is the organization, and its user id is an odd value.
+    """
 
     id: OptionalId = None
-    user_id: OptionalId = None
     organization_id: OptionalId = None
+    user_id: OptionalId = None
+
+    @field_validator("user_id")
+    @classmethod
+    def _is_the_only_id(cls, user_id: str | None, info: ValidationInfo) -> str | None:
+        if user_id and info.data.get("organization_id"):
+            raise ValueError("the payer is an organization")
+        return user_id
 
 
 class Money(Lenient):

@@ -55,6 +55,8 @@ class Facts:
     """
     is_listed_newest_first: bool = False
     """True: Clerk lists the objects in one order only, the newest first."""
+    is_dated: bool = True
+    """False: Clerk tells no times of the objects, so every run compares the whole list."""
     is_list_whole: bool = True
     """False: the list may leave objects out, so a missing object is never deleted."""
     healed_by: str = ""

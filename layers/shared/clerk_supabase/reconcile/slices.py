@@ -42,7 +42,8 @@ class ListDoubts:
 def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWindow], watermark: int) -> ListDoubts:
     """Compares the objects created since the watermark, the places where the numbers differ, and the due slice.
 
-    A list of a single page is compared as a whole. Raises OrganizationsUnavailable and DomainsUnavailable.
+    A list of a single page, or without times, is compared as a whole. Raises OrganizationsUnavailable and
+    DomainsUnavailable.
     """
     new = Comparison(work, work.runs, windows[LISTS[kind]])
     doubts = ListDoubts()
@@ -62,26 +63,27 @@ def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWin
 
 
 def _compare_new(work: Work, kind: ListKind, new: Comparison, until: int, doubts: ListDoubts) -> tuple[int, bool]:
-    """Compares the objects created from `until` on; returns the length of the list, and True for a list of one page."""
+    """Compares the objects created from `until` on; returns the length of the list, and True after a whole list."""
     total = 0
+    is_all = not FACTS[kind].is_dated
     for number, page in enumerate(work.clerk.newest_first(kind), 1):
         if number == 1:
             total = new.tally["told"] = work.expected[kind] = page.total_count or 0
-            if page.size < PAGE_SIZE:
-                compare_page(new, page)
-                return total, True
-        compare_page(new, page, since=max(until, 0))
+            is_all = is_all or page.size < PAGE_SIZE
+        compare_page(new, page, since=None if is_all else max(until, 0))
+        if is_all:
+            continue
         created = [item.created_at for item in page.items if item.created_at is not None]
         if created and min(created) < until:
             break
         if number == _MOST_PAGES:
             doubts.more.append(f"more than {number * PAGE_SIZE:,} {KIND_NAMES[kind]} are new: not all were compared")
             break
-    if new.tally.get("gaps"):
+    if new.tally.get("gaps") and not is_all:
         doubts.more.append(
             f"{KIND_NAMES[kind]} were removed while Clerk listed the new ones, so some may have been missed"
         )
-    return total, False
+    return total, is_all
 
 
 class _Rest:

@@ -22,6 +22,7 @@ FACTS: Final = Facts(
     # Clerk reads no single plan: the absence from the complete list is the proof.
     again_path="/billing/plans",
     is_listed_newest_first=True,
+    is_dated=False,
 )
 
 
