@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from clerk_supabase_cli.local.back_fill import fill
+from clerk_supabase_cli.local.builds import Build
 from clerk_supabase_cli.local.containers import let_containers_in
 from clerk_supabase_cli.local.ministack import REGION, MiniStack, execute_api_url
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.processes import Guard, LocalStackError, is_taken
+from clerk_supabase_cli.local.sam_build import SamBuild
 from clerk_supabase_cli.local.tools import Tools, lambda_architecture, python_platform
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
@@ -233,7 +235,8 @@ class LocalStack:
         began = time.monotonic()
         self._progress(_BUILD_STEP, None)
         # The build needs neither database nor emulator, so both start meanwhile.
-        build = self._begin_build()
+        build = undo.enter_context(self._build())
+        build.begin()
         if self._worker_url is None:
             self._worker_url = self._bring_up_database(undo)
         with self._step("Start MiniStack"):
@@ -253,7 +256,7 @@ class LocalStack:
             with self._step("Begin with some users and organizations"):
                 begin(self.instance)
                 fill(self._owner_url or self.database_url, self.clerk.url, self._secret_key)
-        self._guard.finish(build, log=self._build_log)
+        self._built = build.finish() / "build"
         self._progress(_BUILD_STEP, time.monotonic() - began)
         self.deploy()
 
@@ -290,17 +293,16 @@ class LocalStack:
         # To a container, 127.0.0.1 is always itself.
         return url.replace("@127.0.0.1:", "@localhost:") if self._containers else url
 
-    def _begin_build(self) -> subprocess.Popen[bytes]:
-        command = [
-            str(self._tools.sam),
-            "build",
-            f"--template={self._root / 'template.yaml'}",
-            f"--build-dir={self._build_folder}",
-            f"--config-file={self._sam_configuration()}",
-            f"--parameter-overrides=Architecture={lambda_architecture()}",
-            "--parallel",
-        ]
-        return self._guard.start(command, log=self._build_log, env=self._sam_environment(), cwd=self._folder)
+    def _build(self) -> Build:
+        """The build of the checkout, shared with other stacks that have the same inputs."""
+        environment, log = self._sam_environment(), self.logs / "sam-build.log"
+        recipe = SamBuild.copied(self._root, self._folder / "source", self._tools, environment, lambda_architecture())
+
+        def start(into: Path) -> subprocess.Popen[bytes]:
+            command = recipe.command(into, self._sam_configuration())
+            return self._guard.start(command, log=log, env=environment, cwd=self._folder)
+
+        return Build(self._tools.builds, recipe.name(), start, guard=self._guard, log=log)
 
     def _deploy_command(self) -> list[str]:
         parameters = {
@@ -317,7 +319,7 @@ class LocalStack:
         return [
             str(self._tools.sam),
             "deploy",
-            f"--template={self._build_folder / 'template.yaml'}",
+            f"--template={self._built / 'template.yaml'}",
             f"--config-file={self._sam_configuration()}",
             f"--stack-name={self.name}",
             f"--s3-bucket={_ARTIFACTS_BUCKET}",
@@ -374,14 +376,6 @@ class LocalStack:
         self._progress(name, time.monotonic() - began)
 
     # The environment of SAM
-
-    @property
-    def _build_folder(self) -> Path:
-        return self._folder / "sam" / "build"
-
-    @property
-    def _build_log(self) -> Path:
-        return self.logs / "sam-build.log"
 
     @property
     def _temporary_folder(self) -> Path:

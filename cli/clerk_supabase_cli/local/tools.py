@@ -45,6 +45,11 @@ class Tools:
         """The Python with MiniStack, which also runs functions locally."""
         return self._executable("ministack", "python")
 
+    @property
+    def builds(self) -> Path:
+        """The folder of the builds that stacks share."""
+        return self.folder / "cache" / "builds"
+
     @cached_property
     def function_python(self) -> str:
         """The version ("3.13") of the Python for local functions."""

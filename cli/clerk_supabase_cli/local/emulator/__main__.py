@@ -21,6 +21,7 @@ from hypercorn.protocol.h11 import H11Protocol  # type: ignore[import-not-found]
 from ministack.core import iam_evaluator, lambda_runtime  # type: ignore[import-not-found]
 
 from clerk_supabase_cli.local.emulator.gate import Gate
+from clerk_supabase_cli.local.emulator.layers import extracting_once
 from clerk_supabase_cli.local.emulator.translation import with_values
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     _believe_only(os.environ["AWS_ACCESS_KEY_ID"])
     _draw_the_keys_of_functions()
     _speak_only_http_1()
+    _replace(lambda_runtime, "zipfile", extracting_once())
     from ministack import app as ministack  # type: ignore[import-not-found]  # noqa: PLC0415 - takes over what was replaced
 
     _translate_as_aws_does(ministack)
