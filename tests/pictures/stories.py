@@ -89,7 +89,7 @@ def check_that_no_dev_runs(root: Path) -> None:
 def record_explain(root: Path, stack: RunningStack) -> Cast:
     """A sign-up whose webhook is lost, the comparison that repairs it, and the timeline of the user."""
     title = "A webhook is lost: reconcile finds and repairs the missing row, and explain tells the history of the user"
-    recorder = Recorder(title, 100, 40, folder=root, hide=hiding(_HIDDEN))
+    recorder = Recorder(title, 100, 42, folder=root, hide=hiding(_HIDDEN))
     for command in (
         f"clerk-supabase clerk user create --id {HEDY} --first-name Hedy --lose",
         "clerk-supabase reconcile",
