@@ -135,6 +135,7 @@ def test_retry_leaves_dead_letters_that_sqs_does_not_take_back(
     silence.silent.clear()
     assert retry(event, None) == {"batchItemFailures": []}
     # Most of them wait for a moment of their own.
-    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
     asked = silence.account.sqs.get_queue_attributes(QueueUrl=silence.account.sync_queue_url, AttributeNames=["All"])
-    assert sum(int(asked["Attributes"][name]) for name in names) == 10
+    waiting = asked["Attributes"]
+    visible, delayed = waiting["ApproximateNumberOfMessages"], waiting["ApproximateNumberOfMessagesDelayed"]
+    assert int(visible) + int(delayed) == 10

@@ -330,7 +330,7 @@ def test_after_a_snapshot_the_credentials_come_from_an_address_and_are_renewed_b
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{address}/credentials?of=function",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": "of-lambda",
         }
-        queue = Queue(client(url, **where), url)
+        queue = Queue(client(url, SQS, **where), url)
         for _ in range(3):
             queue.send(ENVELOPE)
     signed = [headers["authorization"].partition("Credential=")[2].partition("/")[0] for headers, _ in aws.requests]
