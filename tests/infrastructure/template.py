@@ -31,6 +31,7 @@ WITH_A_REVISION = {
     "ClerkFrontendApiUrl",
     "AwsEndpointUrl",
     "Tracing",
+    "SnapStart",
     # Names a file of the layer, which makes a new version anyway.
     "DatabaseCaFile",
 }

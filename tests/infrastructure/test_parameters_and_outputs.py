@@ -116,6 +116,7 @@ def test_a_stack_without_parameters_reads_clerk_and_does_nothing_that_costs_or_d
         "KeepPrivateMetadata": "false",
         "PurgeBy": "scrub",
         "AccessLogs": "false",
+        "SnapStart": "None",
         "Tracing": "Active",
         "GradualDeployment": "false",
         "Architecture": "arm64",

@@ -62,7 +62,8 @@ def test_both_flags_that_publish_a_layers_change_are_set(function: str, template
 def test_another_value_of_a_parameter_goes_live(function: str, template: Template, root: Path) -> None:
     version = template[version_of(template, function)]
     named = re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"])
-    read = [template[function][name] for name in ("Environment", "TracingConfig", "Architectures")]
+    named_there = ("Environment", "TracingConfig", "Architectures", "SnapStart")
+    read = [value for name, value in template[function].items() if name in named_there]
     given = set(mentioned(read)) & set(parameters(template))
     assert named[0] == "Revision"
     # A version whose description changes and whose function does not cannot be published.
@@ -121,3 +122,26 @@ def test_where_there_is_no_alarm_on_parked_events_no_deployment_waits_for_it(gra
     alarms = gradual["SyncFunctionDeploymentGroup"]["AlarmConfiguration"]["Alarms"]
     emulated = chosen(gradual, alarms, {"AwsEndpointUrl": "http://127.0.0.1:4566"})
     assert emulated == [{"Name": {"Ref": "SyncErrorsAlarm"}}, {"Name": {"Ref": "AWS::NoValue"}}]
+
+
+def test_functions_start_from_a_snapshot_only_if_asked(template: Template, root: Path) -> None:
+    asked = Template(root, {"SnapStart": "PublishedVersions"})
+    with_a_snapshot = {each for each in FUNCTIONS if "SnapStart" in asked[each]}
+    assert with_a_snapshot == {"IngestFunction", "SyncFunction", "SessionFunction"}
+    for function in with_a_snapshot:
+        assert asked[function]["SnapStart"] == {"ApplyOn": {"Ref": "SnapStart"}}
+    assert template.source["Parameters"]["SnapStart"]["Default"] == "None"
+
+
+def test_a_function_with_a_snapshot_reads_its_secret_after_it_was_restored(template: Template, root: Path) -> None:
+    for function in FUNCTIONS:
+        handler = root / template.source["Resources"][function]["Properties"]["CodeUri"] / "handler.py"
+        has_a_snapshot = "SnapStart" in template.source["Resources"][function]["Properties"]
+        # `read_ahead` waits for the restore, and then seeds the random numbers, too.
+        assert has_a_snapshot == (".read_ahead()" in handler.read_text(encoding="utf-8"))
+
+
+def test_what_a_snapshot_excludes_is_not_there(template: Template) -> None:
+    for function in FUNCTIONS:
+        resource = template[function]
+        assert not {"FileSystemConfigs", "EphemeralStorage", "ProvisionedConcurrencyConfig"} & resource.keys()

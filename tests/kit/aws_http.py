@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from botocore import xform_name
@@ -16,15 +16,21 @@ from tests.kit.aws import Account
 
 
 @contextmanager
-def served(account: Account) -> Iterator[str]:
-    """The address at which the queues and secrets of an account answer in AWS's JSON protocol."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(account)) as server:
+def served(account: Account, silent: Collection[str] = ()) -> Iterator[str]:
+    """The address at which the queues and secrets of an account answer in AWS's JSON protocol.
+
+    `silent`: AmazonSQS, secretsmanager or both, as in the header X-Amz-Target. Requests to them are read, and neither
+    obeyed nor answered. The test may change the collection meanwhile.
+    """
+    is_over = Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(account, silent, is_over)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
+        is_over.set()
         server.shutdown()
 
 
-def _handler(account: Account) -> type[BaseHTTPRequestHandler]:
+def _handler(account: Account, silent: Collection[str], is_over: Event) -> type[BaseHTTPRequestHandler]:
     clients = {"AmazonSQS": account.sqs, "secretsmanager": account.secrets_manager}
 
     class Handler(BaseHTTPRequestHandler):
@@ -33,6 +39,10 @@ def _handler(account: Account) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             service, _, operation = self.headers["X-Amz-Target"].partition(".")
             parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if service in silent:
+                self.close_connection = True
+                is_over.wait()
+                return
             try:
                 self._answer(200, getattr(clients[service], xform_name(operation))(**parameters))
             except ClientError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,12 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.kit.aws import Account
 from tests.kit.aws_http import served
-from tests.kit.environments import environment_of
+from tests.kit.handlers import started
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 
 FUNCTIONS = ["ingest", "sync", "retry", "reconcile", "session"]
 CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
-
-
-def started(root: Path, function: str, **given: str) -> dict[str, Any]:
-    """Runs the module again, as a cold start does, with the variables of the template and the *given* ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment_of(function, **given).items():
-            patch.setenv(name, value)
-        return runpy.run_path(str(root / "functions" / function / "handler.py"))
 
 
 def load(root: Path, function: str, **given: str) -> Handler:

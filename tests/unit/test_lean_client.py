@@ -7,10 +7,10 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import boto3
@@ -20,6 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from clerk_supabase.aws import signed_http
+from clerk_supabase.aws.addresses import Addresses
 from clerk_supabase.aws.endpoints import SECRETS_MANAGER, SQS, Service, endpoint_of
 from clerk_supabase.aws.failures import AwsFailed
 from clerk_supabase.aws.lean_client import LeanClient
@@ -41,6 +42,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "made/up+too==")
     monkeypatch.setattr("clerk_supabase.aws.lean_client._LONGEST_PAUSE_SECONDS", 0.0)
     # A loaded machine may be slow; what is tested is never how fast an answer comes.
+    monkeypatch.setattr(signed_http, "LOOKUP_SECONDS", 60.0)
     monkeypatch.setattr(signed_http, "CONNECT_SECONDS", 60.0)
     monkeypatch.setattr(signed_http, "READ_SECONDS", 60.0)
 
@@ -73,8 +75,11 @@ class Aws:
                 aws.connections += 1
                 super().setup()
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 aws.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 status, answer = aws.answers.pop(0) if len(aws.answers) > 1 else aws.answers[0]
                 if status == 0:
@@ -95,6 +100,28 @@ class Aws:
         return Handler
 
 
+class SilentResolver:
+    """A resolver that knows one address, and says so only while `answer` is set."""
+
+    def __init__(self) -> None:
+        self.answer = Event()
+        self.lookups = 0
+
+    def __call__(self, *_: object, **__: object) -> list[Any]:
+        self.lookups += 1
+        self.answer.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+
+@pytest.fixture
+def silent_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
+    resolver = SilentResolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    monkeypatch.setattr(signed_http, "LOOKUP_SECONDS", 0.3)
+    yield resolver
+    resolver.answer.set()
+
+
 def client(url: str, service: Service = SQS, **environment: str) -> LeanClient:
     return LeanClient(service, {**REGION, "AWS_ENDPOINT_URL": url, **environment})
 
@@ -110,7 +137,7 @@ def test_a_request_is_signed_as_boto3_signs_it(body: bytes, token: str, monkeypa
     headers = [("Content-Type", SQS.content_type), ("Content-Length", str(len(body))), ("X-Amzn-Trace-Id", "Root=1-2")]
     endpoint = endpoint_of(SQS, "eu-central-1", {})
 
-    ours = signed_http.SignedHttp(SQS, endpoint, "eu-central-1").sign(headers, body, moment)
+    ours = signed_http.SignedHttp(SQS, endpoint, "eu-central-1", {}).sign(headers, body, moment)
     theirs = AWSRequest("POST", f"{endpoint.url}/", data=body, headers={"Host": endpoint.authority, **dict(headers)})
     botocore.auth.SigV4Auth(Credentials("AKIDEXAMPLE", "made-up", token or None), "sqs", "eu-central-1").add_auth(
         theirs
@@ -231,6 +258,37 @@ def test_a_name_that_nobody_knows_is_a_failure_with_its_reason() -> None:
         Queue(client("http://sqs.invalid"), "queue").send(ENVELOPE)
 
 
+def test_a_resolver_that_never_answers_is_given_up_and_asked_once(silent_resolver: SilentResolver) -> None:
+    queue = Queue(client("http://sqs.example"), "queue")
+    for _ in range(2):
+        with pytest.raises(QueueUnavailable, match="the resolver did not answer in time"):
+            queue.send(ENVELOPE)
+    # Four attempts: the lookups that hang are one.
+    assert silent_resolver.lookups == 1
+    silent_resolver.answer.set()
+
+
+def test_once_the_addresses_are_known_no_request_needs_the_resolver(silent_resolver: SilentResolver) -> None:
+    aws = Aws(TAKEN, (0, b""), TAKEN)
+    with aws.listening() as url:
+        queue = Queue(client(url.replace("127.0.0.1", "sqs.example")), url)
+        silent_resolver.answer.set()
+        # The service ends the connection after the first request, and once more without an answer.
+        queue.send(ENVELOPE)
+        silent_resolver.answer.clear()
+        queue.send(ENVELOPE)
+    assert (len(aws.requests), silent_resolver.lookups) == (3, 2)
+
+
+def test_a_lookup_that_was_given_up_still_finds_the_addresses(silent_resolver: SilentResolver) -> None:
+    addresses = Addresses("sqs.example", 443)
+    with pytest.raises(socket.gaierror):
+        addresses.found_within(0.01)
+    silent_resolver.answer.set()
+    assert addresses.found_within(60) == ["127.0.0.1"]
+    assert silent_resolver.lookups == 1
+
+
 def test_only_a_server_with_a_known_certificate_is_sent_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +314,35 @@ def test_a_secret_is_read_and_an_empty_one_is_named() -> None:
         with pytest.raises(SecretUnavailable, match="not filled yet"):
             Secret(secrets, "arn").value()
     assert json.loads(aws.requests[0][1]) == {"SecretId": "arn"}
+
+
+def told(key: str, expires_in: timedelta) -> tuple[int, dict[str, str]]:
+    """The answer of the address at which Lambda keeps the credentials of a restored environment."""
+    expiration = (datetime.now(UTC) + expires_in).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return 200, {"AccessKeyId": key, "SecretAccessKey": "s", "Token": "t", "Expiration": expiration}
+
+
+def test_after_a_snapshot_the_credentials_come_from_an_address_and_are_renewed_before_they_expire() -> None:
+    keys = Aws(told("OLD", timedelta(minutes=4)), told("NEW", timedelta(hours=6)))
+    aws = Aws(TAKEN)
+    with keys.listening() as address, aws.listening() as url:
+        where = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{address}/credentials?of=function",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "of-lambda",
+        }
+        queue = Queue(client(url, SQS, **where), url)
+        for _ in range(3):
+            queue.send(ENVELOPE)
+    signed = [headers["authorization"].partition("Credential=")[2].partition("/")[0] for headers, _ in aws.requests]
+    assert signed == ["OLD", "NEW", "NEW"]
+    assert [headers["authorization"] for headers, _ in keys.requests] == ["of-lambda", "of-lambda"]
+
+
+@pytest.mark.parametrize("answer", [(403, {}), (200, b"<html>"), (0, b"")], ids=["refused", "odd", "no answer"])
+def test_without_credentials_after_a_snapshot_the_service_is_unavailable(answer: Any) -> None:
+    keys = Aws(answer)
+    with keys.listening() as address, pytest.raises(QueueUnavailable):
+        Queue(client("http://127.0.0.1:1", AWS_CONTAINER_CREDENTIALS_FULL_URI=address), "queue").send(ENVELOPE)
 
 
 def test_without_boto3_an_error_is_still_an_error_of_the_client() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from clerk_supabase.aws.queue import Queue
-from clerk_supabase.errors import ClerkSupabaseError, Retryable
+from clerk_supabase.errors import ClerkSupabaseError, QueueUnavailable, Retryable
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.telemetry import count, logger
@@ -32,9 +32,9 @@ class Parking:
         if not events:
             return []
         of_table = [_UNAVAILABLE] * len(events) if table_is_unavailable else self._in_table(events)
-        answers = [
-            None if answer is None else self._in_queue(event) for event, answer in zip(events, of_table, strict=True)
-        ]
+        left = [event for event, answer in zip(events, of_table, strict=True) if answer is not None]
+        in_queue = iter(self._in_queue(left))
+        answers = [None if answer is None else next(in_queue) for answer in of_table]
         for event, answer in zip(events, answers, strict=True):
             svix_id = event.envelope.svix_id
             if answer is None:
@@ -58,11 +58,18 @@ class Parking:
             logger.error("not taken by the table of parked events", reason=reason, svix_ids=[*failed])
         return answers
 
-    def _in_queue(self, event: ParkedEvent) -> ClerkSupabaseError | None:
-        if self._overflow is None:
-            return _UNAVAILABLE
-        try:
-            self._overflow.park(event)
-        except ClerkSupabaseError as error:
-            return error
-        return None
+    def _in_queue(self, events: Sequence[ParkedEvent]) -> Sequence[ClerkSupabaseError | None]:
+        """An answer for each event. After an event that did not reach SQS, no other is sent: each takes seconds."""
+        answers: list[ClerkSupabaseError | None] = []
+        unreachable: ClerkSupabaseError | None = _UNAVAILABLE if self._overflow is None else None
+        for event in events:
+            answer = unreachable
+            if self._overflow is not None and answer is None:
+                try:
+                    self._overflow.park(event)
+                except QueueUnavailable as error:
+                    answer = unreachable = error
+                except ClerkSupabaseError as error:
+                    answer = error
+            answers.append(answer)
+        return answers

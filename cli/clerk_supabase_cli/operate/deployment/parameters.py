@@ -21,6 +21,7 @@ WITH_A_REVISION: Final = (
     "ClerkPublishableKey",
     "ClerkApiUrl",
     "ClerkFrontendApiUrl",
+    "SnapStart",
     "AwsEndpointUrl",
     "Tracing",
     "DatabaseCaFile",

@@ -72,7 +72,7 @@ class LeanClient:
         region = environment.get("AWS_REGION") or environment["AWS_DEFAULT_REGION"]
         self._service = service
         self._environment = environment
-        self._http = SignedHttp(service, endpoint_of(service, region, environment), region)
+        self._http = SignedHttp(service, endpoint_of(service, region, environment), region, environment)
 
     def send_message(self, **parameters: Unpack[SendMessageRequestTypeDef]) -> SendMessageResultTypeDef:
         """SQS's SendMessage. Raises AwsFailed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from clerk_supabase.aws.failures import code_of, failures
+from clerk_supabase.aws.snapshot import once_started
 from clerk_supabase.errors import SecretUnavailable
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class Secret:
     def read_ahead(self) -> None:
         """Reads the secret while the environment starts, when a function has more of the processor than later.
 
-        A failure is left to the first event, which is answered and counted as always.
+        A failure is left to the first event, which is answered and counted as always. Under SnapStart, each restored
+        environment reads the secret: no snapshot holds it.
         """
+        once_started(self._read)
+
+    def _read(self) -> None:
         with contextlib.suppress(SecretUnavailable):
             self.value()
 

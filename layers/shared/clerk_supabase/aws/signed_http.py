@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as NotInTime
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -33,6 +33,7 @@ from awscrt.io import (
     TlsContextOptions,
 )
 
+from clerk_supabase.aws.addresses import Addresses
 from clerk_supabase.aws.endpoints import Endpoint, Service
 from clerk_supabase.aws.failures import AwsFailed
 
@@ -41,24 +42,26 @@ _LOST: Final = AwsCrtError, RuntimeError, socket.gaierror
 
 # In one attempt; the next attempt goes on with the next address.
 _MOST_ADDRESSES: Final = 2
+LOOKUP_SECONDS: Final = 1.0
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
 
 
 class SignedHttp:
-    """Requests to one endpoint. The connection stays open between requests. Not for several threads."""
+    """Requests to one endpoint. The connection stays open between requests. Not for several threads.
 
-    def __init__(self, service: Service, endpoint: Endpoint, region: str) -> None:
+    Before the first request there is no connection, no thread and no encryption, which a snapshot would keep.
+    """
+
+    def __init__(self, service: Service, endpoint: Endpoint, region: str, environment: Mapping[str, str]) -> None:
         self._service = service
         self._endpoint = endpoint
         self._region = region
-        self._bootstrap = _bootstrap()
-        # Lambda's. The chain of all providers needs certificates of the operating system, and Lambda's image has none.
-        self._credentials = AwsCredentialsProvider.new_environment()
+        self._credentials = _credentials(environment)
         self._socket_options = SocketOptions()
         self._socket_options.connect_timeout_ms = round(CONNECT_SECONDS * 1000)
-        self._tls = _tls() if endpoint.is_encrypted else None
         self._connection: HttpClientConnection | None = None
+        self._addresses = Addresses(endpoint.host, endpoint.port)
         self._failures = 0
         """The number of addresses that failed; the next connection goes to the address after these."""
 
@@ -113,7 +116,7 @@ class SignedHttp:
         awscrt by itself tries one IPv4 and one IPv6 address, and gives up. A later connection begins with the address
         that accepted the last one.
         """
-        addresses = _addresses_of(self._endpoint)
+        addresses = self._addresses.found_within(LOOKUP_SECONDS)
         for _ in addresses[1:_MOST_ADDRESSES]:
             with contextlib.suppress(NotInTime, *_LOST):
                 return self._connect_to(addresses[self._failures % len(addresses)])
@@ -121,11 +124,11 @@ class SignedHttp:
 
     def _connect_to(self, address: str) -> HttpClientConnection:
         tls = None
-        if self._tls is not None:
-            tls = self._tls.new_connection_options()
+        if self._endpoint.is_encrypted:
+            tls = _tls().new_connection_options()
             tls.set_server_name(self._endpoint.host)
         place = address, self._endpoint.port
-        opening = HttpClientConnection.new(*place, self._bootstrap, self._socket_options, tls)
+        opening = HttpClientConnection.new(*place, _bootstrap(), self._socket_options, tls)
         try:
             connection: HttpClientConnection = opening.result(CONNECT_SECONDS)
         except (NotInTime, *_LOST):
@@ -144,10 +147,16 @@ class SignedHttp:
         return status, b"".join(parts)
 
 
-def _addresses_of(endpoint: Endpoint) -> list[str]:
-    """The addresses of the endpoint's host, in the order to try. Raises gaierror for a name that nobody knows."""
-    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+def _credentials(environment: Mapping[str, str]) -> AwsCredentialsProvider:
+    """The credentials that Lambda gives a function.
+
+    The chain of all providers needs certificates of the operating system, and Lambda's image has none.
+    """
+    if not environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        return AwsCredentialsProvider.new_environment()
+    from clerk_supabase.aws.container_credentials import ContainerCredentials  # noqa: PLC0415 - loads http.client
+
+    return AwsCredentialsProvider.new_delegate(ContainerCredentials(environment))
 
 
 @functools.cache
