@@ -233,6 +233,11 @@ sbom: $(DEV) $(AUDIT) ## Write the bill of materials of the layer that `sam buil
 audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS=--strict: fail without a network)
 	@.venv/bin/python -m tests.supply.audit $(ARGS)
 
+# PASSED: the commit that CI tested elsewhere. PAGE: the address of the project, unless git's `origin` has it.
+.PHONY: release
+release: $(DEV) $(AUDIT) .tools/sam/.stamp ## Build everything that is published, and print the commands that publish it
+	@$(WITH_UV) .venv/bin/python -m tests.supply.release $(PASSED:%=--passed %) $(PAGE:%=--page %) $(ARGS)
+
 # Pins: every version and hash that gets installed. A pin stays until its source excludes it; `make lock UPGRADE=1` moves all.
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -32,7 +32,7 @@ from tests.kit.documents import (
 )
 
 # Too plain to be wrong.
-PLAIN = {"cd", "cp", "git", "mkdir"}
+PLAIN = {"cd", "cp", "git", "mkdir", "sha256sum", "zip"}
 PROGRAMS = {OURS, "aws", "clerk", "make", "npm", "psql", "python3", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
@@ -112,6 +112,7 @@ DONE_FOR_REAL = {
     "make objects": "test_the_list_of_objects_is_that_of_the_migrations",
     "make outside": ".ci/run",
     "make pictures": "test_a_picture_is_drawn_from_its_source",
+    "make release": "test_a_release_holds_what_the_stack_and_the_command_need",
     "make sam-local": ".ci/run",
     "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
     "make setup": "stack",
@@ -121,6 +122,7 @@ DONE_FOR_REAL = {
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",
     "sam build": "stack",
     "sam deploy": "stack",
+    "sam publish": "test_sam_publishes_the_application_with_a_request_that_the_service_takes",
     "sam local": "test_a_sample_event_goes_through_ingest_in_a_container_and_becomes_a_row",
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
     "supabase migration": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
@@ -136,6 +138,7 @@ ONLY_HELD = {
     "make simulate": "as long as one likes; the command it calls is tested",
     "npm ci": "installs what package-lock.json pins; tests/browser builds and serves these pages",
     "npm run": "serves the pages to their developer; tests/browser builds and serves them",
+    "sam package": "needs a bucket; it is the first half of `sam deploy`",
     "uv": "may download a Python; the command exists",
 }
 # The test of each block that is no shell text, by document and heading. A block without a language is output.
@@ -281,7 +284,8 @@ def options_of_sam(*command: str) -> set[str]:
     sources = [package / "commands" / "_utils" / "options.py", *(package / "commands").joinpath(*command).glob("*.py")]
     sources += [package / "cli" / "cli_config_file.py", package / "commands" / "local" / "cli_common" / "options.py"]
     declared = "".join(source.read_text(encoding="utf-8") for source in sources)
-    return set(re.findall(r'"(--?[a-z][a-z-]*)"', declared))
+    # A switch is declared with its opposite: "--resolve-s3/--no-resolve-s3".
+    return set(re.findall(r'"(--?[a-z][a-z0-9-]*)(?:/--no-[a-z0-9-]+)?"', declared))
 
 
 @pytest.mark.parametrize("command", parameters("sam"))

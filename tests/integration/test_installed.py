@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,21 @@ import pytest
 from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from tests.kit.databases import Database
+from tests.kit.reconciling import rig_with
+
+# Asks each command of the package for its help, all in one process.
+EVERY_HELP = """
+import click
+from clerk_supabase_cli.main import commands
+
+def helps(command, parent, name):
+    context = click.Context(command, parent=parent, info_name=name)
+    assert command.get_help(context), name
+    names = command.list_commands(context) if isinstance(command, click.Group) else []
+    return 1 + sum(helps(command.get_command(context, each), context, each) for each in names)
+
+print(helps(commands, None, "clerk-supabase"))
+"""
 
 
 class Installed:
@@ -23,8 +39,12 @@ class Installed:
         self.environment = {"PATH": "/nowhere", "HOME": str(home), "PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
 
     def run(self, *arguments: str, folder: Path = Path("/"), **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.python(str(self.command), *arguments, folder=folder, **variables)
+
+    def python(self, *arguments: str, folder: Path = Path("/"), **variables: str) -> subprocess.CompletedProcess[str]:
+        """Runs a program of Python that has the package."""
         return subprocess.run(
-            [sys.executable, self.command, *arguments],
+            [sys.executable, *arguments],
             cwd=folder,
             env=self.environment | variables,
             stdin=subprocess.DEVNULL,
@@ -51,6 +71,42 @@ def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed
 def test_it_finds_the_migrations_and_the_objects_of_its_version(installed: Installed, database: Database) -> None:
     done = installed.run("migrate", DATABASE_URL=database.url)
     assert (done.stdout, done.stderr) == ("up to date\n", "")
+
+
+def test_an_operator_in_the_folder_of_an_app_needs_no_checkout(
+    installed: Installed, database: Database, tmp_path: Path
+) -> None:
+    """A table of the app is protected, looked at, and compared; nothing outside the app's folder is read or written."""
+    ada, ben, cal = (f"user_{number:026}" for number in range(3))
+    with database.connect() as owner:
+        owner.execute("create table public.tasks (id bigint generated always as identity primary key, name text)")
+        owner.execute("create table public.profiles (clerk_user_id text unique, email text)")
+        owner.cursor().executemany("insert into public.profiles values (%s, 'a@example.com')", [(ada,), (ben,), (cal,)])
+    with rig_with(database, 3) as rig:
+        rig.api.answers.key = "sk_live_standin"
+        given = {"DATABASE_URL": database.url, "CLERK_API_URL": rig.api.url, "CLERK_SECRET_KEY": "sk_live_standin"}
+
+        def typed(*arguments: str) -> str:
+            done = installed.run(*arguments, folder=tmp_path, **given)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout + done.stderr
+
+        assert "public.tasks is secured" in typed("secure", "public.tasks", "user")
+        assert re.search(
+            r"user +3 listed, 3 compared, 3 missing\n(.*\n)+run 1, full, dry run: complete",
+            typed("reconcile", "--dry-run"),
+        )
+        assert "3 rows: 3 with an id that the mirror does not have" in typed("adopt", "inspect")
+        checked = typed("doctor")
+    assert re.search(r"ok +migrations +all \d+ are applied and unaltered\nok +objects ", checked)
+    assert "user.created                      sample  clerk.users" in typed("event", "--list")
+    assert [file.name for file in tmp_path.iterdir()] == ["adopt.toml"]
+
+
+def test_each_command_of_the_package_says_what_it_does(installed: Installed) -> None:
+    """So each file that a command imports lies in the package."""
+    done = installed.python("-c", EVERY_HELP)
+    assert (done.stderr, int(done.stdout) > 50) == ("", True)
 
 
 def test_it_never_reads_the_files_of_the_current_folder_and_says_so(

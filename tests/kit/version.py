@@ -11,13 +11,13 @@ from clerk_supabase_cli.project import find_root
 
 _NUMBER: Final = r"\d+\.\d+\.\d+"
 _CONSTANT: Final = "layers/shared/clerk_supabase/version.py"
-# The number is between the two groups. The template names it for its readers, for the application repository of AWS,
-# and in the description of each function.
+# The number is between the two groups. The template names it for its readers and the application repository of AWS, and
+# in the description of each function.
 _PLACES: Final = (
     (_CONSTANT, rf'^(VERSION: Final = "){_NUMBER}(")'),
     ("layers/shared/pyproject.toml", rf'^(version = "){_NUMBER}(")'),
     ("cli/pyproject.toml", rf'^(version = "){_NUMBER}(")'),
-    ("template.yaml", rf'^(\s+(?:Semantic)?Version: "?){_NUMBER}("?)$'),
+    ("template.yaml", rf'^(\s+Version: &version "){_NUMBER}(")$'),
     ("template.yaml", rf"^(\s+Description: .* ){_NUMBER}( \$\{{Revision\}})$"),
 )
 

@@ -1,4 +1,4 @@
-"""The layer as `sam build` makes it: the same bytes every time, for the right machine, and small."""
+"""The layer as `sam build` makes it: the same bytes every time, for the right machine, and small. And in a release."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ from packaging.utils import canonicalize_name
 
 from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.operate.deployment.layer import check_architecture
-from tests.supply.bill import write_bill
+from clerk_supabase_cli.operate.deployment.programs import Programs
 from tests.supply.licenses import DOCUMENT, PINS, pinned
+from tests.supply.release.__main__ import build as build_release
+from tests.supply.release.artifacts import Inputs
+from tests.supply.release.readiness import git, version_of
 
 # https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html: e_machine, two bytes at offset 18.
 AARCH64 = 183
@@ -53,9 +57,52 @@ def for_arm(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(root, tmp_path_factory.mktemp("arm"), "aarch64-manylinux_2_28")
 
 
-def test_two_builds_give_the_same_bytes(root: Path, for_arm: Path, tmp_path: Path) -> None:
-    again = build(root, tmp_path, "aarch64-manylinux_2_28")
-    assert fingerprint(again) == fingerprint(for_arm)
+@pytest.fixture(scope="module")
+def release(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of `make release`, built from a clone in another folder, whose changelog is that of a release."""
+    folder = tmp_path_factory.mktemp("release")
+    clone, tools = folder / "clone", Tools.of(root)
+    git(root, "clone", "--quiet", str(root), str(clone))
+    (clone / ".tools").symlink_to(tools.folder)
+    (clone / "CHANGELOG.md").write_text(f"## {version_of(clone)} - 2026-11-29\n\n- A thing.\n", encoding="utf-8")
+    git(
+        clone, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "--quiet", "--all", "--message=released"
+    )
+    python = Path(sys.executable)
+    inputs = Inputs.of(clone, "https://git.example/acme/sync", python)
+    build_release(clone, Programs(tools.sam, tools.uv, python), inputs, folder / "made")
+    return folder / "made"
+
+
+def test_two_builds_give_the_same_bytes(release: Path, for_arm: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(release / "layer-arm64.zip") as archive:
+        archive.extractall(tmp_path)
+    assert fingerprint(tmp_path) == fingerprint(for_arm)
+
+
+def test_a_release_holds_what_the_stack_and_the_command_need(release: Path, tmp_path: Path) -> None:
+    sums = dict(line.split("  ")[::-1] for line in (release / "SHA256SUMS").read_text().splitlines())
+    assert sums == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in release.iterdir()
+        if file.name != "SHA256SUMS"
+    }
+    [wheel] = release.glob("clerk_supabase_cli-*.whl")
+    assert {"layer-x86_64.cdx.json", "constraints.txt", "LICENSE", "NOTES.md", wheel.name} <= sums.keys()
+    for architecture in ("arm64", "x86_64"):
+        template = (release / f"template-{architecture}.yaml").read_text(encoding="utf-8")
+        named = re.findall(r"(?:Code|Content)Uri: (\S+)", template) + re.findall(
+            r"(?:License|Readme)Url: (\S+)", template
+        )
+        assert len(named) == 8
+        assert [name for name in named if name not in sums] == []
+        layer = tmp_path / architecture
+        with zipfile.ZipFile(release / f"layer-{architecture}.zip") as archive:
+            archive.extractall(layer)
+        check_architecture(layer, architecture)
+        assert not [name for name in ("ca", "tests", "bin") if (layer / name).exists()]
+    with zipfile.ZipFile(release / "function-ingest.zip") as archive:
+        assert archive.namelist() == ["handler.py"]
 
 
 def test_libraries_are_for_the_platform_that_was_asked_for(for_arm: Path) -> None:
@@ -103,11 +150,8 @@ def test_a_wheel_whose_hash_is_not_the_locked_one_fails_the_build(root: Path, tm
         build(broken, tmp_path / "build", "aarch64-manylinux_2_28")
 
 
-def test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else(
-    root: Path, for_arm: Path, tmp_path: Path
-) -> None:
-    bill = tmp_path / "bill.json"
-    write_bill(root, for_arm, bill)
+def test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else(root: Path, release: Path) -> None:
+    bill = release / "layer-arm64.cdx.json"
     written = json.loads(bill.read_text(encoding="utf-8"))
     assert (written["bomFormat"], written["specVersion"]) == ("CycloneDX", "1.6")
     assert written["metadata"]["component"]["name"] == "clerk-supabase-layer"
@@ -116,7 +160,7 @@ def test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else(
         f"pkg:pypi/{canonicalize_name(each.name)}@{next(iter(each.specifier)).version}" for each in pinned(pins)
     }
     assert [each["name"] for each in written["components"] if not each.get("licenses")] == []
-    assert str(tmp_path) not in bill.read_text(encoding="utf-8")
+    assert str(release.parent.parent) not in bill.read_text(encoding="utf-8")
 
 
 def test_every_package_of_others_ships_with_its_licence(for_arm: Path) -> None:
