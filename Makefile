@@ -137,9 +137,10 @@ demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show th
 tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile. More
-# than two processors, because any test waits for Postgres now and then.
+# than two processors, because any test waits for Postgres now and then; not more than three, because each process
+# collects all tests, which takes nine seconds of a processor.
 test: tools ## Run the tests (ARGS="..." for pytest)
-	@$(WITH_UV) .venv/bin/pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
 # database is done once more, through a pooler and on the oldest Postgres.
