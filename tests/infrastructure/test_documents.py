@@ -104,6 +104,8 @@ DONE_FOR_REAL = {
     "make audit": ".ci/run",
     "make browser": ".ci/run",
     "make check": ".ci/run",
+    "make freeze": "test_a_release_lists_each_migration_with_its_checksum",
+    "make version": "test_another_version_is_written_into_every_place",
     "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",
     "make dev": "test_dev_prints_all_addresses_and_the_time_of_its_start",

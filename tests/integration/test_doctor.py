@@ -31,7 +31,7 @@ from tests.kit.tokens import KEY, OTHER_KEY
 
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
-    *("migrations", "objects", "row-level-security", "grants", "realtime", "parked", "feeds"),
+    *("versions", "migrations", "objects", "row-level-security", "grants", "realtime", "parked", "feeds"),
     "other-instances",
 }
 

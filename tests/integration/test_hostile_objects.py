@@ -19,6 +19,7 @@ from clerk_supabase.model.changes import Delivery, changes_of_object
 from clerk_supabase.model.facts import Facts
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.postgres.batch import element_of, provenance
+from clerk_supabase.version import MAJOR
 from clerk_supabase_cli.local.postgres import SUPERUSER
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import SESSION, WORKER, Connection, Database, value
@@ -127,6 +128,8 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk_sync.park(jsonb)": [lambda _: [[PARKED]]],
     "clerk_sync.takes_writes()": [lambda _: []],
     "clerk_sync.mirror_schema()": [lambda _: []],
+    "clerk_sync.version()": [lambda _: []],
+    "clerk_sync.for_major(anyelement,integer)": [lambda _: [{}, str(MAJOR)]],
     "clerk_sync.retry_unfed(jsonb)": [of_run(limit=10, seconds=1)],
     "clerk_sync.compare_feed(jsonb)": [of_run(limit=10)],
     "clerk_sync.record_canary(jsonb)": [of_run(svix_id="msg_canary", occurred_at=NOW, received_at=NOW)],

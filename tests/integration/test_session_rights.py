@@ -43,8 +43,10 @@ def test_the_session_role_can_apply_record_left_out_fields_and_call_no_other_fun
     """
     assert sorted(rows(superuser, query)) == [
         ("clerk_sync.apply(jsonb)",),
+        ("clerk_sync.for_major(anyelement,integer)",),
         ("clerk_sync.mirror_schema()",),
         ("clerk_sync.record_dropped(jsonb)",),
+        ("clerk_sync.version()",),
     ]
 
 
