@@ -40,6 +40,33 @@ comment on column clerk_sync.entities.purged_at is
 
 alter table clerk_sync.entities enable row level security;
 
+-- Parents whose children are hidden in parts, or shown again: apply() hides or shows at most rows_in_part() children of
+-- each kind, and continue_deletes() goes on with the rest. Each session that writes a row here has locked its entity.
+create table clerk_sync.unfinished_deletes (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    is_deleted boolean not null,
+    began_at timestamptz not null default clock_timestamp(),
+    primary key (kind, id)
+);
+
+comment on table clerk_sync.unfinished_deletes is
+'Deleted objects with child rows that are not hidden yet. No user sees a row of these objects.';
+comment on column clerk_sync.unfinished_deletes.is_deleted is
+'False: the delete was undone, and some child rows are not shown again yet.';
+
+alter table clerk_sync.unfinished_deletes enable row level security;
+
+-- The most rows of a kind that one statement hides with their parents: a fraction of a second for a small database.
+create function clerk_sync.rows_in_part()
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select 5000
+$$;
+
 -- The kinds that can be synced: one row per kind, written by clerk_sync.register().
 create table clerk_sync.kinds (
     kind text primary key,
@@ -498,9 +525,31 @@ as $function$
     ) as named (if_it_differs, if_it_is_emptied)
 $function$;
 
--- hide_<kind>: sets deleted_at on rows whose own entity, or the entity of a parent, was deleted. Two deletes may reach
--- the same row by different parents, so rows are locked by key before the first write. This lock lets the app insert
--- rows with a foreign key to a locked row.
+-- The condition that an element of `deleted` names a row `kept` by one of these links.
+create function clerk_sync.is_named(links jsonb)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select '(' || clerk_sync.for_each_link(
+        'kept.%1$I = any(array(select d.id collate "default" from unnest(deleted) as d where d.kind = %2$L))',
+        links, ' or '
+    ) || ')'
+$$;
+
+create function clerk_sync.parent_kinds(of_kind clerk_sync.kinds)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(select distinct p.value from jsonb_each_text(of_kind.parents) as p)
+$$;
+
+-- hide_<kind>: sets deleted_at on rows whose own entity, or the entity of a parent, was deleted; of very many children
+-- only on a part. Two deletes may reach the same row by different parents, so rows are locked by key before the first
+-- write. This lock lets the app insert rows with a foreign key to a locked row.
 create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -518,7 +567,7 @@ as $function$
             declare
                 keys text[];
             begin
-                keys := array(select kept.{key} from {table} as kept where {is_named} order by kept.{key} for no key update);
+                {choose_keys}
                 if cardinality(keys) = 0 then
                     return;
                 end if;
@@ -535,9 +584,32 @@ as $function$
             $template$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'hide_kind', quote_ident('hide_' || of_kind.kind),
-            'is_named', clerk_sync.for_each_link(
-                'kept.%1$I = any(array(select d.id collate "default" from unnest(deleted) as d where d.kind = %2$L))',
-                clerk_sync.links_of(of_kind), ' or '
+            'choose_keys', clerk_sync.statement_of(
+                case
+                    when of_kind.parents = '{}' then
+                        'keys := array(select kept.{key} from {table} as kept where {is_itself} '
+                        'order by kept.{key} for no key update);'
+                    else
+                        $choice$
+                            keys := array(
+                                select kept.{key} from {table} as kept where {is_child}
+                                limit clerk_sync.rows_in_part() + 1
+                            );
+                            if cardinality(keys) > clerk_sync.rows_in_part() then
+                                perform clerk_sync.leave_rest(deleted, {parent_kinds});
+                                keys := keys[:clerk_sync.rows_in_part()];
+                            end if;
+                            keys := array(
+                                select kept.{key} from {table} as kept
+                                where kept.{key} = any(keys) or {is_itself} order by kept.{key} for no key update
+                            );
+                        $choice$
+                end,
+                clerk_sync.holes_of(of_kind) || jsonb_build_object(
+                    'is_itself', clerk_sync.is_named(jsonb_build_object(of_kind.key_column, of_kind.kind)),
+                    'is_child', clerk_sync.is_named(of_kind.parents),
+                    'parent_kinds', quote_literal(clerk_sync.parent_kinds(of_kind)) || '::text[]'
+                )
             ),
             'names_it', clerk_sync.for_each_link(
                 '(d.kind = %2$L and d.id collate "default" = named.%1$I)', clerk_sync.links_of(of_kind), ' or '

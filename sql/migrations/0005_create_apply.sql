@@ -165,10 +165,10 @@ begin
 end
 $$;
 
--- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the
--- first delete of the row's entity or of one of its parents, null without any. Uses the index of the tombstones, which
--- are few.
-create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds)
+-- A query of the rows r of a kind chosen by a condition, or by the keys $1 without one: id; deleted_at, as the row
+-- says; due, as the tombstones say: the first delete of the row's entity or of one of its parents, null without any;
+-- and whether the delete of a parent is unfinished. Uses the index of the tombstones, which are few.
+create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds, condition text default null)
 returns text
 language sql
 stable
@@ -176,20 +176,28 @@ set search_path = pg_catalog, pg_temp
 as $$
     select clerk_sync.statement_of(
         $query$
-        select r.{key} as id, r.deleted_at, to_timestamp(least(own.deleted_at {parent_deletes}) / 1000.0) as due
+        select
+            r.{key} as id, r.deleted_at, to_timestamp(least(own.deleted_at {parent_deletes}) / 1000.0) as due,
+            exists (select from clerk_sync.unfinished_deletes as u where {is_of_parent}) as is_unfinished
         from {table} as r
         left join lateral (
             select e.deleted_at from clerk_sync.entities as e
             where e.kind = {kind} and e.id = r.{key} and e.deleted_at is not null limit 1
         ) as own on true
         {join_parents}
-        where r.{key} = any($1)
+        where {condition}
         $query$,
-        clerk_sync.holes_of(of_kind) || jsonb_build_object('join_parents', clerk_sync.for_each_link(
-            'left join lateral (select e.deleted_at from clerk_sync.entities as e '
-            'where e.kind = %2$L and e.id = r.%1$I and e.deleted_at is not null limit 1) as %3$I on true',
-            of_kind.parents, ' '
-        ))
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'condition', coalesce(condition, format('r.%I = any($1)', of_kind.key_column)),
+            'is_of_parent', coalesce(nullif(clerk_sync.for_each_link(
+                '(u.kind = %2$L and u.id = r.%1$I)', of_kind.parents, ' or '
+            ), ''), 'false'),
+            'join_parents', clerk_sync.for_each_link(
+                'left join lateral (select e.deleted_at from clerk_sync.entities as e '
+                'where e.kind = %2$L and e.id = r.%1$I and e.deleted_at is not null limit 1) as %3$I on true',
+                of_kind.parents, ' '
+            )
+        )
     )
 $$;
 
@@ -207,9 +215,26 @@ begin
 end
 $$;
 
--- Gives the rows of these entities, and the rows of their children, the deleted_at of the tombstones. For lifted or
--- moved tombstones: hide_rows() only knows earlier tombstones. Rows are locked by key before the tombstones are read: a
--- delete of another parent is seen if committed meanwhile, and waits for the row if not.
+-- Notes that not all children of these entities of certain kinds have the deleted_at of the tombstones.
+create function clerk_sync.leave_rest(moved clerk_sync.change[], parent_kinds text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into clerk_sync.unfinished_deletes as known (kind, id, is_deleted)
+    select e.kind, e.id, e.deleted_at is not null
+    from clerk_sync.entities as e
+    where e.kind = any(parent_kinds) and (e.kind, e.id) in (select m.kind, m.id from unnest(moved) as m)
+    order by e.kind, e.id
+    on conflict (kind, id) do update set is_deleted = excluded.is_deleted;
+end
+$$;
+
+-- Gives the rows of these entities, and the rows of their children, the deleted_at of the tombstones; of very many
+-- children only a part. For lifted or moved tombstones: hide_rows() only knows earlier tombstones. Rows are locked by
+-- key before the tombstones are read: a delete of another parent is seen if committed meanwhile, and waits for the row
+-- if not.
 create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
 returns void
 language plpgsql
@@ -220,15 +245,26 @@ declare
     keys text[];
 begin
     for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        keys := '{}';
+        if of_kind.parents <> '{}' then
+            execute format(
+                'select array(select named.%2$I::text from %1$s as named where %3$s limit clerk_sync.rows_in_part() + 1)',
+                of_kind.relation, of_kind.key_column,
+                clerk_sync.for_each_link(
+                    'named.%1$I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %2$L))',
+                    of_kind.parents, ' or '
+                )
+            ) into keys using moved;
+        end if;
+        if cardinality(keys) > clerk_sync.rows_in_part() then
+            perform clerk_sync.leave_rest(moved, clerk_sync.parent_kinds(of_kind));
+            keys := keys[:clerk_sync.rows_in_part()];
+        end if;
         execute format(
-            'select array(select named.%2$I::text from %1$s as named where %3$s '
+            'select array(select named.%2$I::text from %1$s as named where named.%2$I = any($1) '
             'order by named.%2$I for no key update)',
-            of_kind.relation, of_kind.key_column,
-            clerk_sync.for_each_link(
-                'named.%1$I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %2$L))',
-                clerk_sync.links_of(of_kind), ' or '
-            )
-        ) into keys using moved;
+            of_kind.relation, of_kind.key_column
+        ) into keys using keys || array(select m.id from unnest(moved) as m where m.kind = of_kind.kind);
         continue when keys = '{}';
         execute format(
             'update %1$s as kept set deleted_at = r.due from (%3$s) as r '
@@ -439,7 +475,8 @@ begin
 end
 $$;
 
--- Judges the changes of an applied batch, and records deliveries. Returns an outcome for each change.
+-- Judges the changes of an applied batch, and records deliveries. Returns an outcome for each change: 'unfinished' for
+-- the delete of an object with more children than apply() hides at once; its delivery is recorded after the last part.
 create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
 returns table ("position" integer, outcome text)
 language plpgsql
@@ -448,6 +485,7 @@ as $$
 declare
     -- A look-up in an object costs the same whatever the plan expects of the batch.
     written constant jsonb := (select jsonb_object_agg(w.kind || ' ' || w.id, w.outcome) from unnest(all_written) as w);
+    unfinished constant text[] := array(select u.kind || ' ' || u.id from clerk_sync.unfinished_deletes as u);
 begin
     return query
     with judged as (
@@ -455,6 +493,9 @@ begin
             c."position", c.id, (c.version).observed_at as observed_at, c.deleted_at, c.svix_id, c.event_type,
             c.received_at,
             case
+                when
+                    (c.deleted_at is not null or c.cause = 'reconcile') and c.kind || ' ' || c.id = any(unfinished)
+                    then 'unfinished'
                 -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
                 when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
                 when c.deleted_at is not null then 'stale'
@@ -463,6 +504,7 @@ begin
                 else coalesce(written ->> (c.kind || ' ' || c.id), 'unchanged')
             end as verdict,
             c.event_type is not null and before.exists is null
+            and (c.deleted_at is null or c.kind || ' ' || c.id <> all(unfinished))
             and row_number() over (partition by c.svix_id, c.event_type is null order by c."position") = 1 as is_recorded
         from unnest(changes) as c
         cross join lateral (
@@ -489,7 +531,9 @@ begin
         order by j.svix_id
     )
 
-    select j."position", case when j.event_type is null or j.is_recorded then j.verdict else 'duplicate' end
+    select
+        j."position",
+        case when j.event_type is null or j.is_recorded or j.verdict = 'unfinished' then j.verdict else 'duplicate' end
     from judged as j
     order by j."position";
 end
@@ -646,8 +690,142 @@ begin
 end
 $$;
 
+-- {kind, id} -> {is_left}, whether rows are left: gives children of an object, whose delete or restored state apply()
+-- wrote in part, the deleted_at of the tombstones. Works for a few seconds: to be called until no row is left. A call
+-- keeps its work. Whatever happens to the object and its children meanwhile, the tombstones decide. Takes the locks of
+-- apply(), in the order of apply().
+create function clerk_sync.continue_deletes(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+-- By the indexes, however many rows there are.
+set enable_seqscan = off
+as $$
+declare
+    target constant text := clerk_sync.kind_of(request);
+    object_id constant text := request ->> 'id';
+    size constant integer := clerk_sync.rows_in_part();
+    -- A search visits all children, also the children of earlier parts: few searches for many parts.
+    most constant integer := 8 * size;
+    until constant timestamptz := clock_timestamp() + interval '3 seconds';
+    is_of_object text;
+    is_not_purged text;
+    is_wrong text;
+    tombstone bigint;
+    of_kind clerk_sync.kinds;
+    keys text[];
+    part text[];
+    is_full boolean;
+    is_kept boolean;
+begin
+    select e.deleted_at into tombstone from clerk_sync.entities as e where e.kind = target and e.id = object_id for update;
+    if not exists (select from clerk_sync.unfinished_deletes as u where u.kind = target and u.id = object_id) then
+        return '{"is_left": false}';
+    end if;
+    perform clerk_sync.set_causes('{}');
+    for of_kind in
+        select k.* from clerk_sync.kinds as k where target = any(clerk_sync.parent_kinds(k)) order by k.write_order
+    loop
+        is_of_object := (
+            select string_agg(format('r.%I = $1', p.key), ' or ')
+            from jsonb_each_text(of_kind.parents) as p where p.value = target
+        );
+        is_not_purged := format(
+            'not exists (select from clerk_sync.entities as p '
+            'where p.kind = %L and p.id = r.id and p.purged_at is not null)',
+            of_kind.kind
+        );
+        -- Most rows have the moment of this delete, and need no search for other tombstones.
+        execute format(
+            'select array(select c.id from (select r.id from (%s) as r '
+            'where r.deleted_at is distinct from r.due and %s limit $3) as c order by c.id)',
+            clerk_sync.rows_with_tombstones(
+                of_kind, format('(%s) and r.deleted_at is distinct from to_timestamp($2 / 1000.0)', is_of_object)
+            ),
+            is_not_purged
+        ) into keys using object_id, tombstone, most;
+        is_full := cardinality(keys) = most;
+        is_wrong := format(
+            '(%s) as r where r.deleted_at is distinct from r.due and %s',
+            clerk_sync.rows_with_tombstones(of_kind), is_not_purged
+        );
+        while keys <> '{}' loop
+            execute format(
+                'select array(select r.%2$I::text from %1$s as r where r.%2$I = any($1) '
+                'order by r.%2$I for no key update)',
+                of_kind.relation, of_kind.key_column
+            ) into part using keys[:size];
+            keys := keys[size + 1:];
+            execute format(
+                'update %1$s as kept set deleted_at = wrong.due from (select r.id, r.due from %3$s) as wrong '
+                'where kept.%2$I = wrong.id',
+                of_kind.relation, of_kind.key_column, is_wrong
+            ) using part;
+            -- Such rows would be found again and again.
+            execute format('select exists (select from %s)', is_wrong) into is_kept using part;
+            if is_kept then
+                raise restrict_violation using
+                    message = 'a trigger of the app keeps rows of a deleted object as they are',
+                    constraint = 'a trigger of the app keeps the row', table = of_kind.relation;
+            end if;
+            exit when clock_timestamp() > until;
+        end loop;
+        if is_full or clock_timestamp() > until then
+            return '{"is_left": true}';
+        end if;
+    end loop;
+    delete from clerk_sync.unfinished_deletes as u where u.kind = target and u.id = object_id;
+    return '{"is_left": false}';
+end
+$$;
+
+-- {} -> [[kind, id], ...]: the objects for continue_deletes(), the longest unfinished first.
+create function clerk_sync.list_unfinished(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_agg(jsonb_build_array(u.kind, u.id) order by u.began_at, u.kind, u.id), '[]')
+    from clerk_sync.unfinished_deletes as u
+$$;
+
+-- The number of child rows of an object whose deleted_at is not as their tombstones say. For the owner.
+create function clerk_sync.rows_left(of_object clerk_sync.unfinished_deletes)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    counted bigint;
+    total bigint := 0;
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k where of_object.kind = any(clerk_sync.parent_kinds(k))
+    loop
+        execute format(
+            'select count(*) from (%s) as r where r.deleted_at is distinct from r.due',
+            clerk_sync.rows_with_tombstones(of_kind, (
+                select string_agg(format('r.%I = $1', p.key), ' or ')
+                from jsonb_each_text(of_kind.parents) as p where p.value = of_object.kind
+            ))
+        ) into counted using of_object.id;
+        total := total + counted;
+    end loop;
+    return total;
+end
+$$;
+
 select clerk_sync.revoke_default_rights();
-grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
+grant execute on function
+clerk_sync.apply(jsonb),
+clerk_sync.continue_deletes(jsonb),
+clerk_sync.list_unfinished(jsonb)
+to clerk_sync_worker;
 
 select clerk_sync.register('user', 1, 'clerk.users', 'clerk_id', is_read_by_id => true);
 

@@ -54,7 +54,8 @@ as $$
     where a.atthasdef or not a.attnotnull
 $$;
 
--- A query of the hidden rows of a kind that are not purged, or were purged and have values again, as from a backup: id;
+-- A query of the hidden rows of a kind that are not purged, or were purged and have values again, as from a backup, and
+-- whose children are all hidden, too: id;
 -- recorded_at: when the first delete of the row's entity or of a parent was recorded here; seen_at: when purge() first
 -- saw the row, which counts where nothing was recorded.
 create function clerk_sync.hidden_rows(of_kind clerk_sync.kinds)
@@ -71,6 +72,7 @@ as $$
         left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = {kind} and by_hand.id = r.{key}
         {join_parents}
         where r.deleted_at is not null and (own.purged_at is null or {is_full})
+        and not exists (select from clerk_sync.unfinished_deletes as u where u.kind = {kind} and u.id = r.{key})
         $query$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'parent_deletes', clerk_sync.for_each_link(', %3$I.delete_recorded_at', of_kind.parents),

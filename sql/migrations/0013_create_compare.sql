@@ -574,7 +574,7 @@ begin
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
         where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true)
-        and %3$s and %4$s and ($7 ->> 'is_count_only') is distinct from 'true'
+        and %3$s and %4$s and %5$s and ($7 ->> 'is_count_only') is distinct from 'true'
         on conflict do nothing
         $statement$,
         of_kind.key_column, of_kind.relation,
@@ -597,7 +597,12 @@ begin
             -- for ever.
             when target = 'invitation' then '(r.status is null or r.status = ''pending'')'
             else 'true'
-        end
+        end,
+        -- Rows that are about to be hidden with a parent.
+        coalesce(nullif(clerk_sync.for_each_link(
+            '(r.%1$I = any(array(select u.id from clerk_sync.unfinished_deletes as u where u.kind = %2$L))) is not true',
+            of_kind.parents, ' and '
+        ), ''), 'true')
     ) using run.run_id, target, run.as_of, since, until, listed, request;
     get diagnostics written = row_count;
     return jsonb_build_object(

@@ -21,6 +21,17 @@ where
         where u.clerk_id = asked.clerk_id and (u.banned or u.deprovisioned or u.deleted_at is not null)
     );
 
+-- Deleted organizations and users with child rows that are not hidden yet: nearly always none.
+create view clerk_sync.organizations_half_deleted with (security_barrier) as
+select u.id as clerk_org_id
+from clerk_sync.unfinished_deletes as u
+where u.kind = 'organization' and u.is_deleted;
+
+create view clerk_sync.users_half_deleted with (security_barrier) as
+select u.id as clerk_id
+from clerk_sync.unfinished_deletes as u
+where u.kind = 'user' and u.is_deleted;
+
 -- The role org:admin holds all of Clerk's own permissions unless its row names some of them: the row can be older than
 -- its column, or list only the permissions defined by the app. Any other role holds what its row names.
 create view clerk_sync.memberships_of_caller with (security_barrier) as
@@ -35,7 +46,9 @@ select
         else m.permissions
     end as permissions
 from clerk.organization_memberships as m
-where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null;
+where
+    m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null
+    and m.clerk_org_id <> all(array(select h.clerk_org_id from clerk_sync.organizations_half_deleted as h));
 
 -- The token says which organization is active; the synced row says whether the caller is a member, and with which role.
 create view clerk_sync.active_membership_of_caller with (security_barrier) as
@@ -46,7 +59,8 @@ from clerk.organization_memberships as m
 where
     m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
     and m.clerk_org_id = (select clerk_sync.requesting_organization_id())
-    and m.deleted_at is null;
+    and m.deleted_at is null
+    and m.clerk_org_id <> all(array(select h.clerk_org_id from clerk_sync.organizations_half_deleted as h));
 
 -- Who sees whose profile in users_public: one row, written by set_profile_visibility().
 create table clerk_sync.profile_visibility (
@@ -83,16 +97,21 @@ where
     and m.clerk_org_id = any(
         array(
             select own.clerk_org_id from clerk.organization_memberships as own
-            where own.clerk_user_id = (select a.clerk_id from asking as a) and own.deleted_at is null
+            where
+                own.clerk_user_id = (select a.clerk_id from asking as a) and own.deleted_at is null
+                and own.clerk_org_id
+                <> all(array(select h.clerk_org_id from clerk_sync.organizations_half_deleted as h))
         )
     )
     and (select v.visible_to from clerk_sync.profile_visibility as v) = 'organizations';
 
 revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller,
-clerk_sync.everybody_sees_profiles, clerk_sync.profiles_of_caller
+clerk_sync.everybody_sees_profiles, clerk_sync.profiles_of_caller, clerk_sync.organizations_half_deleted,
+clerk_sync.users_half_deleted
 from public, anon, authenticated, service_role;
 grant select (is_so) on clerk_sync.everybody_sees_profiles to authenticated;
 grant select (clerk_id) on clerk_sync.profiles_of_caller to authenticated;
+grant select (clerk_id) on clerk_sync.users_half_deleted to authenticated;
 grant select (clerk_id) on clerk_sync.caller to authenticated;
 grant select (clerk_org_id, role, permissions) on clerk_sync.memberships_of_caller to authenticated;
 grant select (clerk_org_id, role) on clerk_sync.active_membership_of_caller to authenticated;
@@ -185,10 +204,12 @@ using (
     and clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.memberships_of_caller as m))
 );
 
+-- Other members see no row of a deleted user; the user's other rows are seen by the user alone.
 create policy organization_memberships_read_as_member on clerk.organization_memberships
 for select to authenticated
 using (
     deleted_at is null
+    and clerk_user_id <> all(array(select h.clerk_id from clerk_sync.users_half_deleted as h))
     and clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.memberships_of_caller as m))
 );
 

@@ -5,7 +5,7 @@
 create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
 
 -- Rows of a kind with these keys, whose deleted_at differs from their tombstones, with the moment of the first delete
--- of the row's entity or of a parent.
+-- of the row's entity or of a parent. Without the rows that continue_deletes() will reach.
 create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, due timestamptz)
 language plpgsql
@@ -16,7 +16,7 @@ set enable_seqscan = off
 as $$
 begin
     return query execute format(
-        'select r.id, r.due from (%1$s) as r where r.due is not null '
+        'select r.id, r.due from (%1$s) as r where r.due is not null and not r.is_unfinished '
         'and (r.deleted_at is null or (r.deleted_at <> r.due and not clerk_sync.is_purged(%2$L, r.id)))',
         clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
     ) using keys;

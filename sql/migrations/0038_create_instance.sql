@@ -197,7 +197,8 @@ as $$
         select k.write_order, k.relation, format('r.%I', k.key_column) as key from clerk_sync.kinds as k
         union all
         values (2147483646, 'clerk.users_public', 'r.clerk_id'),
-        (2147483647, 'clerk_sync.entities', 'concat_ws('' '', r.kind, r.id)')
+        (2147483647, 'clerk_sync.entities', 'concat_ws('' '', r.kind, r.id)'),
+        (2147483647, 'clerk_sync.unfinished_deletes', 'concat_ws('' '', r.kind, r.id)')
     ) as o
     order by o.write_order
 $$;

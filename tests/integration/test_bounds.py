@@ -66,6 +66,8 @@ OTHERS: Final[dict[str, dict[str, Any]]] = {
     "rank_rows": {"kind": "membership", "moments": [0, 1_700_000_000_000]},
     "keep_house": KEEP,
     "retry_unfed": {"limit": 100, "seconds": 1},
+    "continue_deletes": {"kind": "organization", "id": "org_1"},
+    "list_unfinished": {},
     "record_canary": {"svix_id": "msg_canary", "occurred_at": 1, "received_at": 1},
 }
 NUMBERS: Final = {

@@ -239,7 +239,7 @@ def _comparisons() -> str:
 def _comparison(facts: Facts) -> tuple[str, str, str]:
     """The full run, the quick run, and what repairs the rows after lost events."""
     if not is_compared(facts.kind):
-        return "- Clerk has no list", "-", what_heals(facts.kind)
+        return "- Clerk has no list of all", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"
     if not facts.is_dated:
         quick = "every column of all"

@@ -91,6 +91,7 @@ def made_up_status() -> Status:
         recent={"hour": recent, "day": recent},
         left_out=LeftOut(3, USER),
         not_purged=[NotPurged("organization_membership", _WHY, 2, _AT)],
+        unfinished=[],
         unfed=[Unfed("public.team_members", "23514", _WHY, 1, _AT)],
         wrong_instances=[
             WrongInstance("ins_2Other00000000000000000000", 3, _AT, is_recent=True, mirrored="ins_2Own0000")

@@ -33,6 +33,7 @@ DATABASE = Database(
     recent={},
     left_out=LeftOut(0, None),
     not_purged=[],
+    unfinished=[],
     unfed=[],
     wrong_instances=[],
     compared={"user": Compared(NOW, NOW, False, HOUR), "domain": Compared(None, None, True, None)},

@@ -9,7 +9,7 @@ from typing import Any, Final
 from clerk_supabase_cli.doctor.patient import Patient, Stack
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
 from clerk_supabase_cli.operate.queues import Queues, client, errors_explained
-from clerk_supabase_cli.operate.status import database_problems, queue_problems, read_database
+from clerk_supabase_cli.operate.status import database_problems, queue_problems, read_database, unfinished_problems
 from clerk_supabase_cli.printing import how_long, printable
 
 # CloudWatch decides about a new alarm within minutes.
@@ -66,12 +66,14 @@ def queues(patient: Patient) -> Iterator[Finding]:
 
 
 def parked(patient: Patient) -> Iterator[Finding]:
-    """Checks for parked events."""
+    """Checks for parked events, and for deletes that are applied in parts."""
     with patient.database():
         found = read_database(patient.named.database_url)
     problems = list(database_problems(found))
     for problem in problems:
         yield fail(problem, f"clerk-supabase parked list; {_RUNBOOK}parkedalarm")
+    for problem in unfinished_problems(found.unfinished):
+        yield warn(problem, "sync and each run of reconcile go on; the log of sync says what refuses it, if so")
     if not problems:
         yield ok("no event waits for a person")
 

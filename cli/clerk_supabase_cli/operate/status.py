@@ -68,6 +68,11 @@ _NOT_PURGED: Final = """
     group by kind, reason
     order by count(*) desc, kind, reason
 """
+_UNFINISHED: Final = """
+    select u.kind, u.id, u.is_deleted, clerk_sync.rows_left(u), u.began_at
+    from clerk_sync.unfinished_deletes as u
+    order by u.began_at, u.kind, u.id
+"""
 _UNFED: Final = """
     select f.target, u.code, u.reason, count(*), min(u.first_at)
     from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f using (feed_id)
@@ -145,6 +150,18 @@ class NotPurged:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfinishedDelete:
+    """An object whose delete, with very many rows, is applied in parts."""
+
+    kind: str
+    id: str
+    is_deleted: bool
+    """False: the delete was undone, and rows are being shown again."""
+    rows_left: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Unfed:
     """Rows of an app's table that follows the mirror and could not be written, with the same reason."""
 
@@ -197,6 +214,7 @@ class Database:
     """By "hour" and "day"."""
     left_out: LeftOut
     not_purged: list[NotPurged]
+    unfinished: list[UnfinishedDelete]
     unfed: list[Unfed]
     wrong_instances: list[WrongInstance]
     compared: Mapping[str, Compared]
@@ -234,6 +252,7 @@ class Status:
             *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not is_told),
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
+            *(unfinished_problems(self.database.unfinished) if self.database else ()),
             *(unfed_problems(self.database.unfed) if self.database else ()),
             *(instance_problems(self.database.wrong_instances) if self.database else ()),
             *(queue_problems(self.queues) if self.queues else ()),
@@ -335,6 +354,7 @@ def _read(connection: Connection, differing: int | None) -> Database:
         recent=_recent(connection),
         left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
         not_purged=read_not_purged(connection),
+        unfinished=read_unfinished(connection),
         unfed=read_unfed(connection),
         wrong_instances=read_wrong_instances(connection),
         compared=read_compared(connection),
@@ -345,6 +365,11 @@ def _read(connection: Connection, differing: int | None) -> Database:
 def read_not_purged(connection: Connection) -> list[NotPurged]:
     """Reads the number of rows whose purge failed, by kind and reason."""
     return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
+
+
+def read_unfinished(connection: Connection) -> list[UnfinishedDelete]:
+    """Reads the deletes that are applied in parts, the oldest first, and counts the rows left of each."""
+    return [UnfinishedDelete(*row) for row in connection.execute(_UNFINISHED)]
 
 
 def read_unfed(connection: Connection) -> list[Unfed]:
@@ -399,6 +424,16 @@ def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
         yield (
             f"{counted(each.count, f'deleted {kind_in_words(each.kind)} row')} could not be purged "
             f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
+        )
+
+
+def unfinished_problems(unfinished: Sequence[UnfinishedDelete]) -> Iterator[str]:
+    """A sentence for each delete that is applied in parts."""
+    for each in unfinished:
+        what = "the delete" if each.is_deleted else "the undo of the delete"
+        yield (
+            f"{what} of {each.id} ({kind_in_words(each.kind)}) is being applied since {in_utc(each.since)} UTC: "
+            f"{counted(each.rows_left, 'row')} left"
         )
 
 

@@ -13,6 +13,11 @@ from psycopg import sql
 from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 
 _SESSIONS: Final = "select from pg_stat_activity where datname = current_database() and usename = %s"
+_PART: Final = "select pg_get_functiondef('clerk_sync.rows_in_part()'::regprocedure)"
+_SMALL_PART: Final = """
+    create or replace function clerk_sync.rows_in_part() returns integer language sql immutable
+    set search_path = pg_catalog, pg_temp as 'select 1'
+"""
 _DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = current_database()"
 
 
@@ -33,6 +38,16 @@ def deadlocks_found_early(database: Database) -> Iterator[None]:
         connection.execute(alter + sql.SQL(" set deadlock_timeout = '20ms'"))
         yield
         connection.execute(alter + sql.SQL(" reset deadlock_timeout"))
+
+
+@contextmanager
+def deletes_in_small_parts(database: Database) -> Iterator[None]:
+    """Hides one child row of a kind at a time during the `with` block: then a delete of two rows is one of many."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        [(as_it_was,)] = connection.execute(_PART).fetchall()
+        connection.execute(_SMALL_PART)
+        yield
+        connection.execute(as_it_was)
 
 
 def count_deadlocks(database: Database) -> int:

@@ -4,6 +4,7 @@ ClerkSupabaseError
 ├── Retryable              leave the message in the queue
 │   ├── DatabaseUnavailable
 │   │   └── RowUnavailable  a single row may be the reason: the other rows can be tried alone
+│   ├── DeleteUnfinished   a delete hides very many rows, and some of them are left
 │   ├── DatabaseNotReady   Postgres answers, but is not set up for this code
 │   ├── SetUpWrong         no outage: a person has to correct the connection string or the password
 │   │   └── OtherVersion   a person has to deploy the functions or to migrate the database
@@ -53,6 +54,10 @@ class DatabaseUnavailable(Retryable):
 
 class RowUnavailable(DatabaseUnavailable):
     """Postgres gave up, perhaps because of a single row: a lock on the row, or a trigger of the app."""
+
+
+class DeleteUnfinished(Retryable):
+    """A delete with very many rows is applied in parts, and some rows are left: no user sees any of them."""
 
 
 class DatabaseNotReady(Retryable):

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clerk_supabase.aws.queue import Message
-from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, SetUpWrong, UnusableEvent
+from clerk_supabase.errors import (
+    ChangeRefused,
+    ClerkSupabaseError,
+    DeleteUnfinished,
+    Retryable,
+    SetUpWrong,
+    UnusableEvent,
+)
 from clerk_supabase.model.changes import Changes, Delivery, Reconciled, Source, changes_of
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.model.events import Event, parse_event
@@ -150,8 +157,14 @@ def _log(read: _Read, outcome: Outcome) -> None:
 
 def _postponed(read: _Read, error: Retryable) -> Failure:
     """Count and log a message to be delivered again although the other messages of its batch were applied."""
-    count("Postponed")
-    _log_postponed(error, [read.message.envelope.svix_id])
+    svix_id = read.message.envelope.svix_id
+    if isinstance(error, DeleteUnfinished):
+        logger.info(
+            "a part of a delete is applied, SQS delivers again", svix_id=svix_id, object_id=read.changes.main.id
+        )
+    else:
+        count("Postponed")
+        _log_postponed(error, [svix_id])
     return Failure(read.message.message_id, error)
 
 

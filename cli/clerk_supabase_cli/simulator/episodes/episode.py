@@ -23,7 +23,12 @@ from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.operate import parked
 from clerk_supabase_cli.simulator import oracle
-from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.databases import (
+    Database,
+    count_deadlocks,
+    deadlocks_found_early,
+    deletes_in_small_parts,
+)
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
 from clerk_supabase_cli.simulator.episodes.steps import KINDS, Step, random_script
 from clerk_supabase_cli.simulator.silence import silent_telemetry
@@ -83,7 +88,7 @@ def explore_episodes(
     report = EpisodesReport()
     started = time.monotonic()
     deadlocks_before = count_deadlocks(database)
-    with silent_telemetry(), deadlocks_found_early(database):
+    with silent_telemetry(), deadlocks_found_early(database), deletes_in_small_parts(database):
         with closing(Theatre(database)) as theatre:
             for number in range(first, first + episodes):
                 if is_ended():

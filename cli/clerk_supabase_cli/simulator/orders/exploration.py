@@ -15,7 +15,12 @@ from itertools import islice
 from random import Random
 from typing import Final
 
-from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.databases import (
+    Database,
+    count_deadlocks,
+    deadlocks_found_early,
+    deletes_in_small_parts,
+)
 from clerk_supabase_cli.simulator.orders.experiment import Experiment, Round
 from clerk_supabase_cli.simulator.orders.schedules import Batch, Schedule, random_schedule
 from clerk_supabase_cli.simulator.orders.shrinking import shrink
@@ -62,7 +67,11 @@ def _rounds(pair: Pair, numbers: range, seed: int | str, is_over: Callable[[], b
     """A report for every round, up to the first with a difference; then a report with the number of deadlocks."""
     tried, reference = pair
     deadlocks_before = count_deadlocks(tried)
-    with deadlocks_found_early(tried), closing(Experiment(tried, reference)) as experiment:
+    with (
+        deadlocks_found_early(tried),
+        deletes_in_small_parts(tried),
+        closing(Experiment(tried, reference)) as experiment,
+    ):
         for numbers_of_round in _parts(numbers, AT_ONCE):
             chance = Random(f"{seed} {numbers_of_round.start}")  # noqa: S311 - to be repeated, not to be secret
             round_ = Round.of([random_schedule(seed, number) for number in numbers_of_round], chance)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, cast, get_args
 
-from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, ValueRefused
+from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, DeleteUnfinished, Retryable, ValueRefused
 from clerk_supabase.model.changes import Changes, Source
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.postgres.batch import as_json, element_of, origins_of, provenance, rows_of, with_page
@@ -22,8 +23,21 @@ if TYPE_CHECKING:
     from clerk_supabase.tokens.claims import Claims
 
 Outcome = Literal[
-    "created", "updated", "unchanged", "stale", "deleted", "deleted_before", "duplicate", "wrong_instance"
+    "created",
+    "updated",
+    "unchanged",
+    "stale",
+    "deleted",
+    "deleted_before",
+    "duplicate",
+    "wrong_instance",
+    # Never an answer of apply(): see _finished().
+    "unfinished",
 ]
+
+# For the deletes of a batch with very many rows, from the start of the batch to the start of the last part, which takes
+# three seconds in most databases: SyncFunction has 30 s.
+_SECONDS_FOR_PARTS: Final = 12.0
 
 # The argument of each statement. A database of another major version raises OtherVersion, in the same round trip.
 _ARGUMENT: Final = f"clerk_sync.for_major(%s::jsonb, {MAJOR})"
@@ -82,6 +96,8 @@ Function = Literal[
     "reset_runs",
     "keep_house",
     "record_canary",
+    "continue_deletes",
+    "list_unfinished",
 ]
 _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
     {name: f"select clerk_sync.{name}({_ARGUMENT})" for name in get_args(Function)}
@@ -144,9 +160,17 @@ class Store:
         The answer is the error for a change that Postgres refuses, or cannot apply now because of its row; all other
         changes are applied: see in_parts(). If Postgres refuses a value, the store empties fields that clients write
         where this helps, so no such field can stop the rest of an object. Raises Retryable when the database is
-        unavailable and nothing could be applied. A second call with the same changes is harmless.
+        unavailable and nothing could be applied. A second call with the same changes is harmless. A delete with very
+        many rows is applied in parts; the answer is DeleteUnfinished if there was no time for all of them.
         """
-        return in_parts(batch, self._apply_together) if batch else []
+        if not batch:
+            return []
+        deadline = time.monotonic() + _SECONDS_FOR_PARTS
+        answers = in_parts(batch, self._apply_together)
+        for place, (change, answer) in enumerate(zip(batch, answers, strict=True)):
+            if answer == "unfinished":
+                answers[place] = self._finished(*change, deadline)
+        return answers
 
     def park(self, events: Sequence[ParkedEvent]) -> list[ChangeRefused | Retryable | None]:
         """Writes events to clerk_sync.parked_events; returns an answer for each: None, or the error for its row.
@@ -201,6 +225,20 @@ class Store:
             if less is None:
                 raise
             return [less]
+
+    def _finished(self, changes: Changes, source: Source, deadline: float) -> Outcome | ChangeRefused | Retryable:
+        """Hide the rest of the rows of a delete, part by part; return the answer for the delete.
+
+        The second apply() records the delivery, which is not recorded while rows are left.
+        """
+        try:
+            while self.call("continue_deletes", {"kind": changes.main.kind, "id": changes.main.id})["is_left"]:
+                if time.monotonic() > deadline:
+                    return DeleteUnfinished()
+            [outcome] = self._apply_as_it_is([(changes, source)], None)
+        except (ChangeRefused, Retryable) as error:
+            return error
+        return DeleteUnfinished() if outcome == "unfinished" else outcome
 
     def _apply_as_it_is(self, batch: Sequence[tuple[Changes, Source]], seconds: float | None) -> list[Outcome]:
         elements: list[dict[str, object]] = []

@@ -30,6 +30,7 @@ from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, LIST_KINDS
 from clerk_supabase.reconcile.conclusion import Ended, conclude
 from clerk_supabase.reconcile.corrections.feeds import compare_feeds, retry_unfed
 from clerk_supabase.reconcile.corrections.row_checks import ROWS_OF_QUICK_RUN, check_rows
+from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
 from clerk_supabase.reconcile.drift import doubts_about_end
 from clerk_supabase.reconcile.lease import renewed_lease
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
@@ -116,6 +117,8 @@ class Reconcile:
             with renewed_lease(work):
                 if not begun.run.is_dry_run:
                     retry_unfed(self._runs)
+                    # Rows that are about to be hidden would look like rows whose deletes did not arrive.
+                    finish_deletes(self._runs.store, lambda: work.seconds_left() > 0)
                 ended = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
                 state, reason = ended.state, ended.reason
                 compared_until = self._settle(work, ended.doubtful)

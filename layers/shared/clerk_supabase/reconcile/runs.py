@@ -10,6 +10,7 @@ from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver, WrongInstance
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
 from clerk_supabase.reconcile.drift import Tally
 from clerk_supabase.reconcile.records import (
     Begun,
@@ -66,6 +67,7 @@ class Runs:
         applied. The login role needs the rights of the owner of the schema.
         """
         answer = self.store.call("undo_run", {"run": run_id})
+        finish_deletes(self.store, lambda: True)
         return Undone([(kind, object_id) for kind, object_id in answer["restored"]], answer["waiting"])
 
     def reset(self, *, instance: bool, dry_run: bool) -> Reset:

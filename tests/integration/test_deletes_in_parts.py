@@ -1,0 +1,311 @@
+"""Deletes with more rows than a statement should hide: applied part by part, and seen by nobody from the first on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, LiteralString
+
+import pytest
+
+from clerk_supabase.credentials import Fixed
+from clerk_supabase.errors import ChangeRefused, DeleteUnfinished
+from clerk_supabase.model.changes import Changes, Delete, Reconciled, Source, Upsert, Version
+from clerk_supabase.postgres import store as of_store
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
+from clerk_supabase_cli.operate.status import read_database, unfinished_problems
+from tests.kit import billing
+from tests.kit.databases import Connection, Database, Databases, acting_as, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.webhooks import deleted, membership, organization, user
+
+MEMBERS = 60
+# Of each kind.
+ROWS_IN_PART = 3
+
+
+@pytest.fixture
+def store(store: Store, admin: Connection) -> Store:
+    admin.execute(
+        "create or replace function clerk_sync.rows_in_part() returns integer language sql immutable "
+        f"set search_path = pg_catalog, pg_temp as 'select {ROWS_IN_PART}'"
+    )
+    return store
+
+
+@pytest.fixture
+def another(databases: Databases) -> Iterator[Database]:
+    """A database in which every delete is applied at once."""
+    database = databases.take()
+    yield database
+    databases.give_back(database)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a batch is over after its first part, as after a crash."""
+    monkeypatch.setattr(of_store, "_SECONDS_FOR_PARTS", -1.0)
+
+
+def populate(store: Store) -> None:
+    people = [user(f"user_{n}", at=1) for n in range(MEMBERS)]
+    members = [membership(f"orgmem_{n}", user_id=f"user_{n}", at=1) for n in range(MEMBERS)]
+    items = [billing.item(f"csub_item_{n}", at=1, user_id="", org_id="org_1") for n in range(MEMBERS)]
+    for answer in store.apply([*people, organization("org_1", at=1), *members, *items]):
+        assert answer == "created"
+
+
+def shown(admin: Connection) -> int:
+    """The number of child rows of org_1 that are not hidden yet."""
+    return int(
+        value(
+            admin,
+            "select (select count(*) from clerk.organization_memberships where deleted_at is null)"
+            " + (select count(*) from clerk.subscription_items where deleted_at is null)",
+        )
+    )
+
+
+def unfinished(admin: Connection) -> list[tuple[Any, ...]]:
+    return rows(admin, "select kind, id, is_deleted from clerk_sync.unfinished_deletes order by kind, id")
+
+
+def child_rows(admin: Connection) -> list[tuple[Any, ...]]:
+    return rows(
+        admin,
+        "select clerk_membership_id, deleted_at from clerk.organization_memberships"
+        " union all select clerk_subscription_item_id, deleted_at from clerk.subscription_items order by 1",
+    )
+
+
+def apply_until_done(store: Store, event: tuple[Changes, Source]) -> int:
+    """The number of times that SQS delivers an event until the last part is applied."""
+    for number in range(1, 50):
+        [answer] = store.apply([event])
+        if not isinstance(answer, DeleteUnfinished):
+            assert answer == "deleted"
+            return number
+    raise AssertionError("the delete does not end")
+
+
+def test_a_delete_with_many_rows_is_applied_within_one_call_if_there_is_time(store: Store, admin: Connection) -> None:
+    populate(store)
+    assert store.apply([deleted("organization", "org_1", at=5, svix_id="msg_1"), user("user_0", at=5)]) == [
+        "deleted",
+        "unchanged",
+    ]
+    assert (shown(admin), unfinished(admin)) == (0, [])
+    assert len({moment for _, moment in child_rows(admin)}) == 1
+    assert rows(admin, "select outcome from clerk_sync.deliveries where svix_id = 'msg_1'") == [("deleted",)]
+
+
+@pytest.mark.usefixtures("stopped")
+def test_each_part_is_kept_and_the_event_is_recorded_after_the_last(store: Store, admin: Connection) -> None:
+    populate(store)
+    event = deleted("organization", "org_1", at=5, svix_id="msg_1")
+    left = [shown(admin)]
+    while isinstance(store.apply([event])[0], DeleteUnfinished):
+        left.append(shown(admin))
+        assert unfinished(admin) == [("organization", "org_1", True)]
+        assert rows(admin, "select from clerk_sync.deliveries where svix_id = 'msg_1'") == []
+        total = value(admin, "select clerk_sync.rows_left(u) from clerk_sync.unfinished_deletes as u")
+        assert total == left[-1]
+    assert left == sorted(set(left), reverse=True)
+    assert len(left) > 3
+    assert (shown(admin), unfinished(admin)) == (0, [])
+    assert rows(admin, "select outcome from clerk_sync.deliveries where svix_id = 'msg_1'") == [("deleted",)]
+    assert store.apply([event]) == ["duplicate"]
+
+
+OF_MEMBERS: dict[str, LiteralString] = {
+    "organizations": "select count(*) from clerk.organizations where clerk_org_id = 'org_1'",
+    "memberships": "select count(*) from clerk.organization_memberships where clerk_org_id = 'org_1'",
+    "items": "select count(*) from clerk.subscription_items where clerk_org_id = 'org_1'",
+    "profiles": "select count(*) from clerk.users_public where clerk_id <> 'user_59'",
+    "a table of the app": "select count(*) from public.notes",
+}
+
+
+@pytest.mark.usefixtures("stopped")
+def test_from_the_first_part_on_a_member_sees_nothing_of_the_organization(store: Store, admin: Connection) -> None:
+    populate(store)
+    may_read_billing = ["org:sys_billing:manage"]
+    store.apply([membership("orgmem_59", user_id="user_59", at=2, role="org:admin", permissions=may_read_billing)])
+    admin.execute(
+        "create table public.notes (id int primary key, organization_id text); "
+        "insert into public.notes values (1, 'org_1'); "
+        "select clerk_sync.secure('public.notes', 'organization'); "
+        "select clerk_sync.set_profile_visibility('organizations')"
+    )
+    claims = {"sub": "user_59", "v": 2, "o": {"id": "org_1", "rol": "admin"}}
+
+    def seen() -> dict[str, int]:
+        with acting_as(admin, "authenticated", claims):
+            return {name: value(admin, query) for name, query in OF_MEMBERS.items()}
+
+    assert seen() == {
+        "organizations": 1,
+        "memberships": MEMBERS,
+        "items": MEMBERS,
+        "profiles": MEMBERS - 1,
+        "a table of the app": 1,
+    }
+    [answer] = store.apply([deleted("organization", "org_1", at=5)])
+    assert isinstance(answer, DeleteUnfinished)
+    own = "select deleted_at from clerk.organization_memberships where clerk_membership_id = 'orgmem_59'"
+    assert rows(admin, own) == [(None,)]
+    assert set(seen().values()) == {0}
+
+
+@pytest.mark.usefixtures("stopped")
+def test_other_members_see_no_row_of_a_user_who_is_half_deleted(store: Store, admin: Connection) -> None:
+    store.apply([user("user_1", at=1), user("user_2", at=1)])
+    ids = [f"org_{n}" for n in range(MEMBERS)]
+    store.apply([organization(each, at=1) for each in ids])
+    store.apply([membership(f"orgmem_{each}", org_id=each, user_id="user_1", at=1) for each in ids])
+    store.apply([membership(f"orgmem_2{each}", org_id=each, user_id="user_2", at=1) for each in ids])
+    [answer] = store.apply([deleted("user", "user_1", at=5)])
+    assert isinstance(answer, DeleteUnfinished)
+    left = "select count(*) from clerk.organization_memberships where clerk_user_id = 'user_1' and deleted_at is null"
+    assert value(admin, left) > 0
+    with acting_as(admin, "authenticated", {"sub": "user_2"}):
+        assert rows(admin, "select distinct clerk_user_id from clerk.organization_memberships") == [("user_2",)]
+
+
+BETWEEN: dict[str, Sequence[tuple[Changes, Source]]] = {
+    "events of the organization and of children": [
+        organization("org_1", at=9, name="Late"),
+        membership("orgmem_7", user_id="user_7", at=9, role="org:admin"),
+        membership("orgmem_new", user_id="user_8", at=9),
+        billing.item("csub_item_9", at=9, user_id="", org_id="org_1", status="canceled"),
+    ],
+    "a member left earlier": [deleted("organizationMembership", f"orgmem_{n}", at=3) for n in range(0, MEMBERS, 7)],
+    "a member left later": [deleted("organizationMembership", f"orgmem_{n}", at=8) for n in range(0, MEMBERS, 7)],
+    "users were deleted": [deleted("user", f"user_{n}", at=4 + n % 3) for n in range(0, MEMBERS, 5)],
+    "an earlier event of the delete": [deleted("organization", "org_1", at=4, svix_id="msg_earlier")],
+}
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_whatever_comes_between_two_parts_the_end_is_as_if_the_delete_came_at_once(
+    between: Sequence[tuple[Changes, Source]], store: Store, admin: Connection, another: Database
+) -> None:
+    event = deleted("organization", "org_1", at=5)
+    populate(store)
+    assert isinstance(store.apply([event])[0], DeleteUnfinished)
+    for change in between:
+        if isinstance(store.apply([change])[0], DeleteUnfinished):
+            apply_until_done(store, change)
+    apply_until_done(store, event)
+    finish_deletes(store, lambda: True)
+    in_parts = child_rows(admin)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+    with closing(Store(Fixed(another.worker_url))) as at_once, another.connect() as connection:
+        populate(at_once)
+        for change in (*between, event):
+            at_once.apply([change])
+        assert child_rows(connection) == in_parts
+
+
+def proof(at: int, run: int = 0) -> tuple[Changes, Source]:
+    return Changes(Delete("organization", "org_1", CREATED_AT + at)), Reconciled(f"reconcile-{run}-org_1")
+
+
+def shown_again(at: int) -> tuple[Changes, Source]:
+    content = {"clerk_org_id": "org_1", "name": "Back"}
+    change = Upsert("organization", "org_1", Version(CREATED_AT + at, CREATED_AT + at), content)
+    return Changes(change), Reconciled("reconcile-0-org_1")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_delete_lifted_between_two_parts_shows_all_rows_again(store: Store, admin: Connection) -> None:
+    populate(store)
+    store.apply([deleted("organizationMembership", "orgmem_3", at=2)])
+    assert isinstance(store.apply([proof(5)])[0], DeleteUnfinished)
+    assert 0 < shown(admin) < 2 * MEMBERS - 1
+    store.apply([shown_again(9)])
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (2 * MEMBERS - 1, [])
+    # And gone again, with the older restore still unfinished.
+    store.apply([proof(12)])
+    store.apply([shown_again(13)])
+    store.apply([deleted("organization", "org_1", at=20)])
+    assert unfinished(admin) == [("organization", "org_1", True)]
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_purge_waits_for_the_last_part(store: Store, admin: Connection) -> None:
+    populate(store)
+    store.apply([deleted("organization", "org_1", at=5)])
+    left = shown(admin)
+    purge: LiteralString = "select count(*) from clerk_sync.purge(interval '0', 'delete') where kind = 'organization'"
+    assert value(admin, purge) == 0
+    assert shown(admin) == left
+    finish_deletes(store, lambda: True)
+    assert value(admin, purge) == 1
+    assert child_rows(admin) == []
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_trigger_that_keeps_a_row_is_named_and_ends_no_other_delete(store: Store, admin: Connection) -> None:
+    populate(store)
+    admin.execute(
+        "create function public.keep() returns trigger language plpgsql as $$ begin return null; end $$; "
+        "create trigger keep before update on clerk.subscription_items for each row "
+        "when (old.clerk_subscription_item_id = 'csub_item_31') execute function public.keep()"
+    )
+    event = deleted("organization", "org_1", at=5)
+    answers = [store.apply([event])[0] for _ in range(9)]
+    assert isinstance(answers[0], DeleteUnfinished)
+    assert isinstance(answers[-1], ChangeRefused)
+    assert "a trigger of the app keeps the row" in str(answers[-1])
+    finish_deletes(store, lambda: True)
+    assert unfinished(admin) == [("organization", "org_1", True)]
+    admin.execute("drop trigger keep on clerk.subscription_items")
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+@pytest.mark.usefixtures("stopped")
+def test_status_says_how_many_rows_are_left(store: Store, admin: Connection, database: Database) -> None:
+    populate(store)
+    store.apply([deleted("organization", "org_1", at=5)])
+    [problem] = unfinished_problems(read_database(database.url, compares_objects=False).unfinished)
+    assert problem.startswith("the delete of org_1 (organization) is being applied since ")
+    assert problem.endswith(f" UTC: {shown(admin)} rows left")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_many_workers_beside_a_purge_and_new_events_come_to_one_end(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    """No wait of two sessions for each other: Postgres would end one of them with an error."""
+    populate(store)
+    event = deleted("organization", "org_1", at=5)
+    users = [deleted("user", f"user_{n}", at=6) for n in range(MEMBERS)]
+    changes = [membership(f"orgmem_{n}", user_id=f"user_{n}", at=7) for n in range(MEMBERS)]
+
+    def apply(events: Sequence[tuple[Changes, Source]]) -> None:
+        with closing(Store(Fixed(database.worker_url))) as worker:
+            for each in events:
+                answers = worker.apply([each])
+                assert all(isinstance(answer, str | DeleteUnfinished) for answer in answers)
+            finish_deletes(worker, lambda: True)
+
+    def purge() -> None:
+        with database.connect() as connection:
+            for _ in range(10):
+                connection.execute("select clerk_sync.purge(interval '0', 'delete', 5)")
+
+    with ThreadPoolExecutor() as threads:
+        at_work = [threads.submit(apply, each) for each in ([event] * 9, [event] * 9, users, users[::-1], changes)]
+        for each in [*at_work, threads.submit(purge)]:
+            each.result()
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
