@@ -112,7 +112,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
     migrated = run(database.url)
     assert migrated.exit_code == 1
     assert migrated.stdout.splitlines() == said
-    assert "3 objects are not as the migrations of this checkout make them" in str(migrated.exception)
+    assert "3 objects are not as the migrations of this version make them" in str(migrated.exception)
     assert "clerk-supabase migrate --repair" in str(migrated.exception)
     verdict, found = doctor.verdict("objects")
     assert verdict == "fail"
@@ -127,7 +127,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
     assert repaired.stdout == tried.stdout
     assert run(database.url, "--repair").stdout == "nothing differs\n"
     assert run(database.url).stdout == "up to date\n"
-    assert doctor.verdict("objects") == ("ok", "all are as the migrations of this checkout make them -> ")
+    assert doctor.verdict("objects") == ("ok", "all are as the migrations of this version make them -> ")
     assert rows(admin, "select clerk_id from clerk.users") == [("user_1",)]
 
 

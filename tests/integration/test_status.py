@@ -118,7 +118,7 @@ def test_fields_that_were_left_out_are_reported_and_are_no_problem(command: Comm
 def test_objects_that_differ_from_the_migrations_are_said_in_one_line_and_are_not_stuck(
     command: Command, admin: Connection
 ) -> None:
-    line = "objects of the database not as the migrations of this checkout make them: 2; see: clerk-supabase migrate"
+    line = "objects of the database not as the migrations of this version make them: 2; see: clerk-supabase migrate"
     assert "objects of the database" not in command.run("status").stdout
     admin.execute("drop index clerk.users_email_idx; alter table clerk.users disable row level security")
     assert line in command.run("status").stdout

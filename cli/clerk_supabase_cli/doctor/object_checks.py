@@ -38,7 +38,7 @@ def objects(patient: Patient) -> Iterator[Finding]:
     for fault in exposed:
         yield (fail if fault.verdict == "fail" else warn)(fault.found, fault.todo)
     if not (found or exposed):
-        yield ok("all are as the migrations of this checkout make them")
+        yield ok("all are as the migrations of this version make them")
 
 
 def _todo(difference: Difference) -> str:

@@ -220,7 +220,7 @@ class Database:
     compared: Mapping[str, Compared]
     """By kind, for the kinds in lists of Clerk's API."""
     differing_objects: int | None
-    """Functions, tables and so on that are not as the migrations of this checkout make them; None: not compared."""
+    """Functions, tables and so on that are not as the migrations of this version make them; None: not compared."""
 
 
 @dataclass(frozen=True, slots=True)

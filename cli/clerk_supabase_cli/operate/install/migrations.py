@@ -200,7 +200,7 @@ def _migrate(connection: psycopg.Connection, root: Path, schema: str | None) -> 
     yield from apply_missing(connection, migrations)
     if found := differing_objects(connection, root):
         raise ObjectsDiffer(
-            f"{_objects(found)} not as the migrations of this checkout make them: {_REPAIR}",
+            f"{_objects(found)} not as the migrations of this version make them: {_REPAIR}",
             found,
         )
     # Only after the comparison: psql or `supabase db push` may have applied another version of the files.

@@ -59,7 +59,7 @@ def _of_database(database: Database) -> Iterator[Listing | Text]:
         said = f"objects applied in the last day without values that cannot be stored: {database.left_out.objects}"
         yield Text(printable(f"{said}; see: clerk-supabase explain {database.left_out.newest}"))
     if database.differing_objects:
-        said = f"objects of the database not as the migrations of this checkout make them: {database.differing_objects}"
+        said = f"objects of the database not as the migrations of this version make them: {database.differing_objects}"
         yield Text(f"{said}; see: clerk-supabase migrate --dry-run")
 
 
