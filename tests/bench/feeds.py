@@ -11,9 +11,9 @@ from typing import Final
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from tests.bench.databases import databases
-from tests.bench.results import Result, Target, cost
-from tests.bench.timing import shortest_in_turns
+from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
+from tests.bench.turns import cost, in_turns
 from tests.kit.databases import Database, Databases
 from tests.kit.feeding import USERS, switch
 from tests.kit.histories import alone, upsert
@@ -39,14 +39,12 @@ def _batches(made: Databases, what: str, *, is_guarded: bool) -> Iterator[Result
             for _ in range(5):
                 store.apply(traffic.batch(100))
         mixed = [traffic.batch(100) for _ in range(40)]
-        yield cost(
-            f"batch of 100 with {what}", _NO_FEED, *shortest_in_turns(one.apply, other.apply, mixed), at_most=1.3
-        )
+        yield cost(f"batch of 100 with {what}", _NO_FEED, in_turns(one.apply, other.apply, mixed), at_most=1.3)
         renamed = [_users(0, 100, version) for version in range(1, 41)]
         yield cost(
             f"100 changed users with {what}",
             _NO_FEED,
-            *shortest_in_turns(one.apply, other.apply, renamed[1:]),
+            in_turns(one.apply, other.apply, renamed[1:]),
             at_most=1.3,
         )
 
