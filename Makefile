@@ -37,7 +37,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/browser .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/app .tools/browser .tools/peers .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -88,9 +88,9 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 
 # What stands behind an app on this machine: Clerk's scripts for browsers and PostgREST, 60 MB. The lock file names these
 # packages alone, without the 500 MB that they depend on: the scripts are bundles. npm is the user's own, if there is one.
-# `browser`: a checker of accessibility for the tests in a browser.
+# `browser`: a checker of accessibility for the tests in a browser. `peers`: programs that the bench compares with.
 APP := .tools/app/.stamp
-.tools/app/.stamp .tools/browser/.stamp: .tools/%/.stamp: requirements/%/package-lock.json requirements/%/package.json \
+.tools/app/.stamp .tools/browser/.stamp .tools/peers/.stamp: .tools/%/.stamp: requirements/%/package-lock.json requirements/%/package.json \
 		$(if $(shell command -v npm),.tools/python-$(INTERPRETER),.tools/outside/.stamp)
 	@echo "Setting up .tools/$*"
 	@mkdir -p .tools/$*
@@ -163,7 +163,9 @@ browser: $(DEV) $(LOCAL_STACK) $(EXAMPLE) .tools/browser/.stamp ## Test the exam
 simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7, JOBS=2)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %) $(JOBS:%=--jobs %)
 
-bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
+# Without --only, the bench measures everything, and so beside its peers.
+PEERS := $(if $(findstring --only,$(ARGS)),$(if $(findstring peers,$(ARGS)),.tools/peers/.stamp),.tools/peers/.stamp)
+bench: $(DEV) $(LOCAL_STACK) $(PEERS) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
 
 # Nor this one: half a minute for ten mutants. KIND: python, sql, template or all; N: how many; JOBS: how many at once.
@@ -244,7 +246,7 @@ release: $(DEV) $(AUDIT) .tools/sam/.stamp ## Build everything that is published
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
-NPM_PINS := $(patsubst %,%/package-lock.json,requirements/npm requirements/app requirements/browser examples/nextjs)
+NPM_PINS := $(patsubst %,%/package-lock.json,$(patsubst %,requirements/%,npm app browser peers) examples/nextjs)
 PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit lambda)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.

@@ -28,6 +28,7 @@ from tests.bench import (
     sync,
     tokens,
 )
+from tests.bench.peers import measure as peers
 from tests.bench.results import Result, show, write
 
 
@@ -54,6 +55,7 @@ from tests.bench.results import Result, show, write
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
 @click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
 @click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
+@click.option("--peer-users", default=10_000, show_default=True, help="How many the peers fill an empty table with.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the numbers there, too.")
 def main(  # noqa: PLR0917 - click passes them by name
     only: tuple[str, ...],
@@ -66,6 +68,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     back_fill: int,
     outage_events: int,
     deployed_events: int,
+    peer_users: int,
     file: Path | None,
 ) -> None:
     """Measures everything and prints the table. A missed target is no error; a failed measurement is an error."""
@@ -88,6 +91,7 @@ def main(  # noqa: PLR0917 - click passes them by name
             "outage": partial(outage.measure, events=outage_events),
             "end to end": partial(end_to_end.measure, events=deployed_events),
             "invocations": invocations.measure,
+            "peers": partial(peers.measure, users=peer_users),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
         if not chosen:

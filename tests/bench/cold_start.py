@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,8 @@ from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.bench.aws import aws
-from tests.bench.results import Result, cost
+from tests.bench.results import Result
+from tests.bench.turns import Turns, cost
 from tests.kit.environments import environment_of
 
 _TURNS: Final = 15
@@ -52,6 +55,10 @@ os._exit(0)
 """
 
 
+# A line of `-X importtime`: the microseconds of the module alone, and of the name its first part.
+_IMPORTED: Final = re.compile(r"import time: +(\d+) \| +\d+ \| +([a-zA-Z_0-9]+)[\w.]*")
+
+
 def measure(root: Path) -> Iterator[Result]:
     """All functions with their layer, and a handler that imports everything, with the same libraries, in turns."""
     with tempfile.TemporaryDirectory() as name, aws(_SECRETS) as made:
@@ -64,25 +71,38 @@ def measure(root: Path) -> Iterator[Result]:
         ours = {name: _copy(root / "functions" / name / "handler.py", folder / name) for name in _FUNCTIONS}
         event = folder / "event.json"
         event.write_text(json.dumps(_sign_up(_SECRETS[_WEBHOOK])), encoding="utf-8")
-        turns = [
-            (
-                _start(environment, [theirs, everything], "everything_handler", event),
-                _start(environment, [ours["ingest"], layer], "handler", event),
-                *(_start(environment, [place, layer], "handler") for place in ours.values()),
-            )
-            for _ in range(_TURNS)
-        ]
-    # Other work of the machine makes times longer, never shorter.
-    baseline, ingest, *started = (min(seconds) for seconds in zip(*turns, strict=True))
-    yield cost(
-        "cold start of ingest to the end of its first event, CPU",
-        "svix, pydantic, most of Powertools",
-        baseline,
-        ingest,
-        at_most=0.25,
-    )
-    for function, seconds in zip(_FUNCTIONS, started, strict=True):
-        yield cost(f"cold start of {function} without an event, CPU", "the same baseline", baseline, seconds)
+        by_function = {name: Turns() for name in _FUNCTIONS}
+
+        def take(turns: Turns) -> None:
+            for _ in range(_TURNS):
+                baseline = _start(environment, [theirs, everything], "everything_handler", event)
+                turns.add(baseline, _start(environment, [ours["ingest"], layer], "handler", event))
+                for name, place in ours.items():
+                    by_function[name].add(baseline, _start(environment, [place, layer], "handler"))
+
+        yield cost(
+            "cold start of ingest to the end of its first event, CPU",
+            "svix, pydantic, most of Powertools",
+            take,
+            at_most=0.25,
+        )
+        for function, turns in by_function.items():
+            row = cost(f"cold start of {function} without an event, CPU", "the same baseline", turns.copy_into)
+            yield replace(row, details=(f"imports: {_imports(environment, [ours[function], layer])}",))
+
+
+def _imports(environment: Mapping[str, str], places: Sequence[Path]) -> str:
+    """The packages that a handler imports, each with the milliseconds that its own modules take."""
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-S", "-X", "importtime", "-c", "import handler, os; os._exit(0)"]
+    told = subprocess.run(command, env={**environment, **paths}, check=True, capture_output=True, text=True).stderr
+    milliseconds: dict[str, float] = {}
+    for line in told.splitlines():
+        if found := _IMPORTED.fullmatch(line):
+            package = "standard library" if found[2] in sys.stdlib_module_names else found[2]
+            milliseconds[package] = milliseconds.get(package, 0.0) + int(found[1]) / 1e3
+    largest = sorted(milliseconds.items(), key=lambda each: -each[1])
+    return ", ".join(f"{package} {taken:.0f} ms" for package, taken in largest if taken >= 1)
 
 
 def _sign_up(secret: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Final
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from tests.bench.databases import databases
-from tests.bench.results import Result, Target, cost
-from tests.bench.timing import shortest_in_turns
+from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
+from tests.bench.turns import Turns, cost, in_turns
 from tests.kit.databases import Database, Databases
 from tests.kit.feeding import USERS, switch
 from tests.kit.histories import alone, upsert
@@ -39,14 +38,12 @@ def _batches(made: Databases, what: str, *, is_guarded: bool) -> Iterator[Result
             for _ in range(5):
                 store.apply(traffic.batch(100))
         mixed = [traffic.batch(100) for _ in range(40)]
-        yield cost(
-            f"batch of 100 with {what}", _NO_FEED, *shortest_in_turns(one.apply, other.apply, mixed), at_most=1.3
-        )
+        yield cost(f"batch of 100 with {what}", _NO_FEED, in_turns(one.apply, other.apply, mixed), at_most=1.3)
         renamed = [_users(0, 100, version) for version in range(1, 41)]
         yield cost(
             f"100 changed users with {what}",
             _NO_FEED,
-            *shortest_in_turns(one.apply, other.apply, renamed[1:]),
+            in_turns(one.apply, other.apply, renamed[1:]),
             at_most=1.3,
         )
 
@@ -54,7 +51,11 @@ def _batches(made: Databases, what: str, *, is_guarded: bool) -> Iterator[Result
 def _back_fill(made: Databases) -> Result:
     plain, fed = made.take(), _with_feed(made, is_guarded=False)
     batches = [_users(first, _AT_ONCE, 1) for first in range(0, _USERS, _AT_ONCE)]
-    without, with_feed = (_per_second(database, batches) for database in (plain, fed))
+    with closing(Store(Fixed(plain.worker_url))) as one, closing(Store(Fixed(fed.worker_url))) as other:
+        turns = Turns()
+        in_turns(one.apply, other.apply, batches)(turns)
+    rates = [_AT_ONCE / seconds for seconds in turns.ours]
+    without, with_feed = (_AT_ONCE * len(batches) / sum(each) for each in (turns.baseline, turns.ours))
     with fed.connect() as connection:
         [(written,)] = connection.execute("select count(*) from public.users").fetchall()
     assert written == _USERS
@@ -65,6 +66,7 @@ def _back_fill(made: Databases) -> Result:
         with_feed,
         "/s",
         Target(8_000, at_least=True),
+        spread=(min(rates), max(rates)),
     )
 
 
@@ -80,11 +82,3 @@ def _users(first: int, size: int, version: int) -> Batch:
     return alone(
         *(upsert(f"user_{number}", version=version, first_name=f"V{version}") for number in range(first, first + size))
     )
-
-
-def _per_second(database: Database, batches: list[Batch]) -> float:
-    with closing(Store(Fixed(database.worker_url))) as store:
-        started = time.perf_counter()
-        for batch in batches:
-            store.apply(batch)
-        return len(batches) * _AT_ONCE / (time.perf_counter() - started)

@@ -22,8 +22,8 @@ from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
-from tests.bench.results import Result, cost
-from tests.bench.timing import shortest_in_turns
+from tests.bench.results import Result
+from tests.bench.turns import cost, in_turns
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -70,13 +70,11 @@ def measure(root: Path) -> Iterator[Result]:
     size = f"{len(body):,} bytes"
     with silent_telemetry():
         assert ingest.answer(event).status == 202
-        limit, seconds = shortest_in_turns(bare, ours, range(_TURNS), time.process_time)
-    yield cost(
-        f"ingest, CPU of a request of {size}", "HMAC and UTF-8", limit / _REQUESTS, seconds / _REQUESTS, at_most=4
-    )
+        take = in_turns(bare, ours, range(_TURNS), time.process_time)
+        yield cost(f"ingest, CPU of a request of {size}", "HMAC and UTF-8", take, at_most=4, of=_REQUESTS)
     with _log_to_memory():
-        limit, seconds = shortest_in_turns(bare, ours_told, range(_TURNS), time.process_time)
-    yield cost("the same with its log line and metric", "HMAC and UTF-8", limit / _REQUESTS, seconds / _REQUESTS)
+        take = in_turns(bare, ours_told, range(_TURNS), time.process_time)
+        yield cost("the same with its log line and metric", "HMAC and UTF-8", take, of=_REQUESTS)
 
 
 def google_accounts() -> list[dict[str, Any]]:

@@ -170,6 +170,7 @@ def _results(bundle: _Bundle, events: int, turns: list[tuple[_Drain, _Drain]]) -
     )
     without = min((drain for drain, _ in turns), key=lambda drain: drain.seconds)
     after = min((drain for _, drain in turns), key=lambda drain: drain.seconds)
+    of_turns = [100 * one.seconds / other.seconds for one, other in turns]
     workers = f"{_MAXIMUM_CONCURRENCY['sync']} of sync, {_MAXIMUM_CONCURRENCY['retry']} of retry"
     yield Result(
         f"drain of {events:,} events after it, waits skipped",
@@ -178,6 +179,7 @@ def _results(bundle: _Bundle, events: int, turns: list[tuple[_Drain, _Drain]]) -
         100 * without.seconds / after.seconds,
         "%",
         Target(80, at_least=True),
+        spread=(min(of_turns), max(of_turns)),
         details=(
             f"workers: {workers}; turns without: " + ", ".join(f"{drain.sync:.1f} s" for drain, _ in turns),
             "turns after, each function by itself as on Lambda: "

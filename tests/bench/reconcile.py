@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.standin.population import BEGINNING
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target, duration
+from tests.bench.turns import Turns, cost, gain
 from tests.kit.databases import Database, Databases, at_port
 from tests.kit.proxy import CountingProxy
 
@@ -87,9 +88,9 @@ def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
         with running(guard, "--users", str(users)) as api:
             _checked(_run(api, many))
             _analyze(many)
-            by_version = [_checked(_run(api, many, "--versions-only")) for _ in range(_TURNS)]
-            by_content = [_checked(_run(api, many)) for _ in range(_TURNS if users <= _NOT_SO_MANY else 1)]
             pages = _pages(api)
+            rows, by_version = _beside_baselines(api, many, users, pages, _BY_VERSION)
+            more_rows, _ = _beside_baselines(api, many, users, pages, _BY_CONTENT)
             status = json.loads(_get(api.status_url))
         whole = min(by_version, key=lambda turn: turn.own_seconds)
         yield Result(
@@ -100,29 +101,7 @@ def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
             "x",
             Target(1.2),
         )
-        naive = _naive(many, pages)
-        for how, turns, decoder, decode, least_gain in (
-            ("by version", by_version, "decoding three fields", _GLANCES.decode, 8),
-            ("by every column", by_content, "json.loads of the same pages", json.loads, None),
-        ):
-            decoding = _decoding(pages, decode)
-            ours = min(turn.cpu_seconds for turn in turns) / users
-            http = min(turn.http_cpu_seconds for turn in turns) / users
-            yield Result(
-                f"our CPU per user compared {how}",
-                f"{decoder}: {duration(decoding)}",
-                f"{duration(ours)}, and {duration(http)} for getting it over HTTP",
-                ours / decoding,
-                "x",
-                Target(4),
-                details=("CPU of the Python process, without HTTP and without Postgres",),
-            )
-            yield _faster(
-                f"a user compared {how}, Postgres included",
-                naive,
-                min(turn.own_seconds for turn in turns) / users,
-                target=least_gain,
-            )
+        yield from (*rows, *more_rows)
         most = math.ceil(users / PAGE_SIZE) + len(_windows(many))
         yield Result(
             "requests of a full comparison",
@@ -138,6 +117,47 @@ def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
             status["counts"].get("offset > 0", 0), "requests", Target(0),
         )  # fmt: skip
         yield from _quick(many, guard, users)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to compare, and the smallest possible job: decoding the same pages."""
+
+    how: str
+    options: tuple[str, ...]
+    decoder: str
+    decode: Callable[[bytes], object]
+    at_least: float | None
+    """The aim for the speed against two dicts."""
+
+
+_BY_VERSION: Final = _Way("by version", ("--versions-only",), "decoding three fields", _GLANCES.decode, 8)
+_BY_CONTENT: Final = _Way("by every column", (), "json.loads of the same pages", json.loads, None)
+
+
+def _beside_baselines(
+    api: RunningApi, database: Database, users: int, pages: Sequence[bytes], way: _Way
+) -> tuple[list[Result], list[Measured]]:
+    """Takes a run and both baselines in turns; returns the rows, and the runs."""
+    runs: list[Measured] = []
+    by_clock = Turns()
+
+    def take(turns: Turns) -> None:
+        for _ in range(_TURNS if users <= _NOT_SO_MANY or way is _BY_VERSION else 1):
+            decoding, naive = _decoding(pages, way.decode), _naive(database, pages)
+            runs.append(_checked(_run(api, database, *way.options)))
+            turns.add(decoding, runs[-1].cpu_seconds / users)
+            by_clock.add(naive, runs[-1].own_seconds / users)
+
+    by_cpu = cost(f"our CPU per user compared {way.how}", way.decoder, take, at_most=4)
+    http = min(run.http_cpu_seconds for run in runs) / users
+    by_cpu = replace(
+        by_cpu,
+        ours=f"{by_cpu.ours}, and {duration(http)} for getting it over HTTP",
+        details=("CPU of the Python process, without HTTP and without Postgres",),
+    )
+    name = f"a user compared {way.how}, Postgres included"
+    return [by_cpu, gain(name, "two dicts", by_clock.copy_into, at_least=way.at_least)], runs
 
 
 def _quick(database: Database, guard: Guard, users: int) -> Iterator[Result]:
@@ -205,16 +225,19 @@ def _back_fill(made: Databases, guard: Guard, users: int) -> Iterator[Result]:
             "users/s",
             details=("what it takes of a machine, whatever else that has to do; HTTP is not counted",),
         )
-        linked, one_by_one = made.take(), made.take()
         port = int(api.url.split(":")[2].split("/")[0])
         with (
             CountingProxy(made.server.port, _ROUND_TRIP_SECONDS) as to_database,
             CountingProxy(port, _ROUND_TRIP_SECONDS) as to_clerk,
         ):
             far = RunningApi(api.url.replace(str(port), str(to_clerk.port)), api.status_url)
-            ours = _checked(_run(far, linked, port=to_database.port)).seconds / users
-            theirs = _one_by_one(far, at_port(one_by_one.worker_url, to_database.port))
-    yield _faster("a user of a back-fill, 5 ms link", theirs, ours, baseline="a GET and an upsert each", target=50)
+
+            def take(turns: Turns) -> None:
+                linked, one_by_one = made.take(), made.take()
+                theirs = _one_by_one(far, at_port(one_by_one.worker_url, to_database.port))
+                turns.add(theirs, _checked(_run(far, linked, port=to_database.port)).seconds / users)
+
+            yield gain("a user of a back-fill, 5 ms link", "a GET and an upsert each", take, at_least=50)
 
 
 def _one_by_one(api: RunningApi, database_url: str) -> float:
@@ -310,22 +333,20 @@ def _decoding(pages: Sequence[bytes], decode: Callable[[bytes], object]) -> floa
 def _naive(database: Database, pages: Sequence[bytes]) -> float:
     """Seconds per user of: both sides as dicts, then column by column. Of as many users as there are in the sample."""
     users = sum(len(_GLANCES.decode(page)) for page in pages)
-    turns: list[float] = []
     with psycopg.connect(database.url, row_factory=dict_row) as connection:
-        for _ in range(_TURNS):
-            started = time.perf_counter()
-            there = {user["id"]: user for page in pages for user in json.loads(page)}
-            query = "select * from clerk.users order by created_at limit %s"
-            here = {row["clerk_id"]: row for row in connection.execute(query, [users])}
-            differing = [
-                key
-                for key in there.keys() | here.keys()
-                if key not in here or key not in there or _differs(here[key], there[key])
-            ]
-            turns.append(time.perf_counter() - started)
-            if differing:
-                raise RuntimeError(f"{len(differing)} users differ")
-    return min(turns) / users
+        started = time.perf_counter()
+        there = {user["id"]: user for page in pages for user in json.loads(page)}
+        query = "select * from clerk.users order by created_at limit %s"
+        here = {row["clerk_id"]: row for row in connection.execute(query, [users])}
+        differing = [
+            key
+            for key in there.keys() | here.keys()
+            if key not in here or key not in there or _differs(here[key], there[key])
+        ]
+        seconds = time.perf_counter() - started
+    if differing:
+        raise RuntimeError(f"{len(differing)} users differ")
+    return seconds / users
 
 
 def _differs(row: dict[str, Any], user: dict[str, Any]) -> bool:
@@ -338,13 +359,6 @@ def _differs(row: dict[str, Any], user: dict[str, Any]) -> bool:
         or len(row["email_addresses"]) != len(user["email_addresses"])
         or len(row["phone_numbers"]) != len(user["phone_numbers"])
     )
-
-
-def _faster(
-    name: str, theirs: float, ours: float, *, baseline: str = "two dicts", target: float | None = None
-) -> Result:
-    limit = None if target is None else Target(target, at_least=True)
-    return Result(name, f"{baseline}: {duration(theirs)}", duration(ours), theirs / ours, "x faster", limit)
 
 
 def _get(url: str, key: str = "") -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
+
+Verdict = Literal["ok", "MISSED", "unclear"]
+_COLORS: Final[Mapping[Verdict, str]] = {"ok": "green", "MISSED": "bold red", "unclear": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,11 @@ class Target:
 
     def met_by(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
+
+    def verdict_on(self, spread: tuple[float, float]) -> Verdict:
+        """The verdict on the smallest and the largest value measured; `unclear` when the limit lies between them."""
+        met = {self.met_by(value) for value in spread}
+        return "unclear" if len(met) > 1 else "ok" if met == {True} else "MISSED"
 
     def __str__(self) -> str:
         return f"{'>=' if self.at_least else '<='} {self.limit:g}"
@@ -37,39 +46,16 @@ class Result:
     target: Target | None = None
     details: tuple[str, ...] = ()
     """Printed below the table."""
+    spread: tuple[float, float] | None = None
+    """The smallest and the largest value in groups of turns; None for a number that is counted, not timed."""
 
     @property
-    def verdict(self) -> str:
-        """The verdict is printed, never enforced: a measurement on a shared machine must not fail a build."""
-        if self.target is None:
-            return ""
-        return "[green]ok[/]" if self.target.met_by(self.value) else "[bold red]MISSED[/]"
+    def verdict(self) -> Verdict | None:
+        """Only printed, never enforced: a measurement on a shared machine must not fail a build.
 
-
-def cost(
-    name: str, baseline: str, baseline_seconds: float, our_seconds: float, *, at_most: float | None = None
-) -> Result:
-    """The time as a multiple of the baseline, which does less."""
-    return Result(
-        name,
-        f"{baseline}: {duration(baseline_seconds)}",
-        duration(our_seconds),
-        our_seconds / baseline_seconds,
-        "x",
-        None if at_most is None else Target(at_most),
-    )
-
-
-def gain(name: str, baseline: str, baseline_seconds: float, our_seconds: float, *, at_least: float) -> Result:
-    """The speed as a multiple of the baseline, which does the same."""
-    return Result(
-        name,
-        f"{baseline}: {duration(baseline_seconds)}",
-        duration(our_seconds),
-        baseline_seconds / our_seconds,
-        "x faster",
-        Target(at_least, at_least=True),
-    )
+        A value is *ok* when the whole spread meets the target.
+        """
+        return None if self.target is None else self.target.verdict_on(self.spread or (self.value, self.value))
 
 
 def duration(seconds: float) -> str:
@@ -83,11 +69,13 @@ def duration(seconds: float) -> str:
 
 def show(results: Sequence[Result], console: Console) -> None:
     """Prints the table."""
-    table = Table("measured", "baseline", "ours", "value", "target", "")
+    table = Table("measured", "baseline", "ours", "value", "spread", "target", "")
     for result in results:
         target = "" if result.target is None else str(result.target)
         value = f"{result.value:.3g} {result.unit}" if result.unit != "x" else f"{result.value:.2f} x"
-        table.add_row(result.name, result.baseline, result.ours, value.strip(), target, result.verdict)
+        spread = "" if result.spread is None else f"{result.spread[0]:.3g} to {result.spread[1]:.3g}"
+        verdict = "" if result.verdict is None else f"[{_COLORS[result.verdict]}]{result.verdict}[/]"
+        table.add_row(result.name, result.baseline, result.ours, value.strip(), spread, target, verdict)
     console.print(table)
     for result in results:
         for detail in result.details:

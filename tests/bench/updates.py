@@ -11,8 +11,9 @@ from psycopg import sql
 
 from clerk_supabase.model.changes import Upsert
 from clerk_supabase.postgres.batch import as_json, element_of, provenance
-from tests.bench.results import Result, cost
+from tests.bench.results import Result
 from tests.bench.traffic import Applied, Traffic
+from tests.bench.turns import Turns, cost
 from tests.kit.databases import Connection, Database, Databases
 
 _USERS: Final = 2_000
@@ -56,17 +57,15 @@ def measure(made: Databases) -> Iterator[Result]:
             _cpu(plain, upsert, _as_objects(batch))
             _cpu(worker, _APPLY, _as_sent(batch))
         _analyze(theirs, ours)
-        for size, turns in _TURNS.items():
-            times = []
-            for _ in range(turns):
-                batch = traffic.edits(size)
-                times.append((_cpu(plain, upsert, _as_objects(batch)), _cpu(worker, _APPLY, _as_sent(batch))))
-            # The fifth with the least: other work of the machine only adds.
-            baseline, applied = (_mean_of_least(of_one) for of_one in zip(*times, strict=True))
-            yield cost(
-                f"Postgres, CPU per update in a batch of {size}", "one upsert plus deliveries",
-                baseline / size, applied / size, at_most=_AT_MOST[size],
-            )  # fmt: skip
+        for size, many in _TURNS.items():
+
+            def take(turns: Turns, size: int = size, many: int = many) -> None:
+                for _ in range(many):
+                    batch = traffic.edits(size)
+                    turns.add(_cpu(plain, upsert, _as_objects(batch)), _cpu(worker, _APPLY, _as_sent(batch)))
+
+            name = f"Postgres, CPU per update in a batch of {size}"
+            yield cost(name, "one upsert plus deliveries", take, at_most=_AT_MOST[size], of=size)
 
 
 def _prepare(plain: Connection, applied: Applied) -> bytes:
@@ -108,11 +107,6 @@ def _cpu(connection: psycopg.Connection[Any], query: bytes, batch: str) -> float
     before = int(file.read_text().split()[0])
     connection.execute(query, [batch], prepare=False)
     return (int(file.read_text().split()[0]) - before) / 1e9
-
-
-def _mean_of_least(times: Sequence[float]) -> float:
-    least = sorted(times)[: len(times) // 5]
-    return sum(least) / len(least)
 
 
 def _analyze(*databases: Database) -> None:
