@@ -31,7 +31,7 @@ def test_prometheus_reads_every_part_of_the_status() -> None:
     assert ("clerk_supabase_database_unavailable_since_timestamp_seconds", frozenset()) in found
     assert found["clerk_supabase_queue_messages", frozenset({("queue", "sync"), ("state", "waiting")})] == 12345
     assert found["clerk_supabase_event_lag_seconds", frozenset({("span", "hour"), ("quantile", "0.99")})] == 12.5
-    assert found["clerk_supabase_compared_age_seconds", frozenset({("kind", "user")})] == 200
+    assert found["clerk_supabase_compared_age_seconds", frozenset({("kind", "user")})] == 101.7
 
 
 def test_the_words_of_a_sender_stay_a_label() -> None:
