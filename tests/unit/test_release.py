@@ -73,9 +73,7 @@ def test_a_program_stays_a_program_and_a_link_is_packed_by_nobody(tmp_path: Path
 def test_the_checksums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
     tree(tmp_path, ["b.zip", "a.zip"])
     (tmp_path / "SHA256SUMS").write_text(checksums(tmp_path))
-    done = subprocess.run(
-        ["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "a.zip: OK\nb.zip: OK\n"
 
 

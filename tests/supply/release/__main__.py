@@ -79,7 +79,7 @@ def commands(root: Path, output: Path) -> Iterator[str]:
     yield f'git tag -s v{version} -m "{version}" {commit_of(root)}'
     yield f"git push origin v{version}"
     yield f"cd {shlex.quote(str(output))}"
-    yield f"sha256sum --check {SUMS}"
+    yield f"sha256sum -c {SUMS}"
     yield f"gh release create v{version} --verify-tag --title {version} --notes-file NOTES.md {' '.join(files)}"
     yield f"uv publish {wheel}"
     yield "sam package --template-file template-arm64.yaml --s3-bucket <bucket> --output-template-file packaged.yaml"
