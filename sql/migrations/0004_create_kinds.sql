@@ -107,6 +107,13 @@ create type clerk_sync.change as (
     shown_at bigint
 );
 
+-- The outcome for one entity of a batch in its table.
+create type clerk_sync.written as (
+    kind text collate "C",
+    id text collate "C",
+    outcome text
+);
+
 -- A row that differs from the content of its entity. fields: the columns that differ, null without a row; emptied: the
 -- columns among these with a value here and no value in the content.
 create type clerk_sync.difference as (
@@ -266,8 +273,7 @@ as $$
 $$;
 
 -- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
--- its element, and deleted_at comes from tombstones, whatever content says of either. Returns {"kind id": outcome} of
--- the written rows.
+-- its element, and deleted_at comes from tombstones, whatever content says of either.
 create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -277,7 +283,7 @@ as $function$
     select clerk_sync.statement_of(
         $template$
             create or replace function clerk_sync.{write_kind}(batch jsonb, winners clerk_sync.change[])
-            returns jsonb
+            returns setof clerk_sync.written
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
@@ -285,9 +291,6 @@ as $function$
             declare
                 missing clerk_sync.{row_type}[];
                 changed clerk_sync.{row_type}[];
-                updated jsonb;
-                created jsonb;
-                inserted bigint;
             begin
                 select
                     array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is null),
@@ -306,48 +309,23 @@ as $function$
                 where (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
 
                 if changed is not null then
-                    with done as (
-                        update {table} as kept set {set_given}
-                        from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
-                        where kept.{key} = given.{key}
-                        returning kept.{key} as id
-                    )
-
-                    select jsonb_object_agg({kind_and_blank} || d.id, 'updated') into updated from done as d;
+                    return query update {table} as kept set {set_given}
+                    from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
+                    where kept.{key} = given.{key}
+                    returning {kind}::text, kept.{key}, 'updated';
                 end if;
                 if missing is not null then
-                    -- Not `on conflict do update`, which also fires the triggers of updates for each statement.
-                    with done as (
-                        insert into {table} as kept ({key}, {columns})
-                        select given.{key}, {given_columns} from unnest(missing) as given
-                        on conflict ({key}) do nothing
-                        returning kept.{key} as id
-                    )
-
-                    select jsonb_object_agg({kind_and_blank} || d.id, 'created'), count(*)
-                    into created, inserted from done as d;
-                    -- The app may have made rows a moment ago.
-                    if inserted < cardinality(missing) then
-                        with done as (
-                            insert into {table} as kept ({key}, {columns})
-                            select given.{key}, {given_columns} from unnest(missing) as given
-                            where coalesce(created, '{none}') -> ({kind_and_blank} || given.{key}) is null
-                            on conflict ({key}) do update set {set_excluded}
-                            returning kept.{key} as id
-                        )
-
-                        select coalesce(created, '{none}') || jsonb_object_agg({kind_and_blank} || d.id, 'created')
-                        into created from done as d having count(*) > 0;
-                    end if;
+                    -- The app may have made the row a moment ago.
+                    return query insert into {table} as kept ({key}, {columns})
+                    select given.{key}, {given_columns} from unnest(missing) as given
+                    on conflict ({key}) do update set {set_excluded}
+                    returning {kind}::text, kept.{key}, 'created';
                 end if;
-                return coalesce(updated || created, updated, created, '{none}');
             end
             $body$
             $template$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'write_kind', quote_ident('write_' || of_kind.kind),
-            'kind_and_blank', quote_literal(of_kind.kind || ' '),
-            'none', '{}',
             -- The row of the content, with its columns in the order of the type.
             'row_said', (
                 select string_agg(
@@ -588,20 +566,17 @@ as $function$
             #variable_conflict use_variable
             declare
                 keys text[];
-                moments jsonb;
             begin
                 {choose_keys}
                 if cardinality(keys) = 0 then
                     return;
                 end if;
-                -- A look-up in an object costs the same whatever the plan expects of the batch.
-                moments := (select jsonb_object_agg(d.kind || ' ' || d.id, d.deleted_at) from unnest(deleted) as d);
                 update {table} as kept set deleted_at = due.deleted_at
                 from (
-                    select named.{key}, to_timestamp(least({moments}) / 1000.0) as deleted_at
-                    from unnest(keys) as k (id)
-                    cross join lateral (select n.* from {table} as n where n.{key} = k.id limit 1) as named
-                    limit cardinality(keys)
+                    select named.{key}, to_timestamp(min(d.deleted_at) / 1000.0) as deleted_at
+                    from {table} as named inner join unnest(deleted) as d on {names_it}
+                    where named.{key} = any(keys)
+                    group by named.{key}
                 ) as due
                 where kept.{key} = due.{key} and due.deleted_at < coalesce(kept.deleted_at, 'infinity');
             end
@@ -636,10 +611,8 @@ as $function$
                     'parent_kinds', quote_literal(clerk_sync.parent_kinds(of_kind)) || '::text[]'
                 )
             ),
-            'moments', clerk_sync.for_each_link(
-                '(moments ->> (%2$L || named.%1$I))::bigint', (
-                    select jsonb_object_agg(l.key, l.value || ' ') from jsonb_each_text(clerk_sync.links_of(of_kind)) as l
-                ), ', '
+            'names_it', clerk_sync.for_each_link(
+                '(d.kind = %2$L and d.id collate "default" = named.%1$I)', clerk_sync.links_of(of_kind), ' or '
             )
         )
     )
@@ -945,7 +918,7 @@ as $function$
     select clerk_sync.statement_of(
         $template$
             create or replace function clerk_sync.write_rows(target text, batch jsonb, winners clerk_sync.change[])
-            returns jsonb
+            returns setof clerk_sync.written
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
@@ -955,7 +928,7 @@ as $function$
             $body$
             $template$,
         jsonb_build_object('branches', string_agg(
-            format('when %L then return clerk_sync.%I(batch, winners);', k.kind, 'write_' || k.kind),
+            format('when %L then return query select * from clerk_sync.%I(batch, winners);', k.kind, 'write_' || k.kind),
             ' ' order by k.write_order
         ))
     )
@@ -975,22 +948,13 @@ as $function$
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
-            declare
-                kinds constant text[] := array(select distinct d.kind from unnest(deleted) as d);
             begin
                 {calls}
             end
             $body$
             $template$,
         jsonb_build_object('calls', string_agg(
-            format(
-                'if kinds && %L then perform clerk_sync.%I(deleted); end if;',
-                array(
-                    select l.value from jsonb_each_text(clerk_sync.links_of(k)) as l order by l.value collate "C"
-                ),
-                'hide_' || k.kind
-            ),
-            ' ' order by k.write_order
+            format('perform clerk_sync.%I(deleted);', 'hide_' || k.kind), ' ' order by k.write_order
         ))
     )
     from clerk_sync.kinds as k

@@ -275,23 +275,16 @@ begin
 end
 $$;
 
--- The elements of a batch as changes: in their order, with the version of each; and the deletes among the changes.
--- Raises 42704 for an unregistered kind.
-create function clerk_sync.changes_of(
-    batch jsonb, out changes clerk_sync.change[], out deletes clerk_sync.change[]
-)
+-- The elements of a batch as changes: in their order, with the version of each. Raises 42704 for an unregistered kind.
+create function clerk_sync.changes_of(batch jsonb)
+returns clerk_sync.change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    is_known boolean;
+    changes clerk_sync.change[];
 begin
-    select
-        coalesce(array_agg(g.change), '{}'),
-        coalesce(array_agg(g.change) filter (where (g.change).deleted_at is not null), '{}'),
-        bool_and((g.change).kind = any(array(select k.kind from clerk_sync.kinds as k)))
-    into changes, deletes, is_known
-    from (
+    changes := array(
         select row(
             given.ordinality - 1, given.kind, given.id,
             row(
@@ -299,31 +292,31 @@ begin
                 jsonb_hash_extended(given.content, 0)
             )::clerk_sync.version,
             given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null, null
-        )::clerk_sync.change as change
+        )::clerk_sync.change
         from rows from (
             jsonb_to_recordset(batch) as (
                 kind text, id text, source_updated_at bigint, observed_at bigint, deleted_at bigint, content jsonb,
                 cause text, svix_id text, event_type text, received_at bigint
             )
         ) with ordinality as given
-        offset 0
-    ) as g;
+    );
 
-    if not is_known then
+    if exists (
+        select from unnest(changes) as c where c.kind <> all(array(select k.kind from clerk_sync.kinds as k))
+    ) then
         raise undefined_object using
             message = 'a change is of a kind that was never registered',
             hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
     end if;
+    return changes;
 end
 $$;
 
 -- One candidate for each entity of the changes: its newest content, its earliest delete told by Clerk, the time of the
 -- read that showed the object, and whether its entity has to be locked: for a delete proven by a comparison, and for
 -- the parent of another change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
--- unknown: the candidates without an entity.
-create function clerk_sync.candidates_of(
-    changes clerk_sync.change[], out candidates clerk_sync.change[], out unknown clerk_sync.change[]
-)
+create function clerk_sync.candidates_of(changes clerk_sync.change[])
+returns clerk_sync.change[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -331,17 +324,11 @@ declare
     -- No moment of Clerk's is later.
     latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
 begin
-    -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
-    -- analysed.
-    select coalesce(array_agg(c.candidate), '{}'), coalesce(array_agg(c.candidate) filter (where c.is_unknown), '{}')
-    into candidates, unknown
-    from (
-        select
-            row(
-                newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
-                newest.svix_id, null, null, newest.is_held, newest.shown_at
-            )::clerk_sync.change as candidate,
-            known.exists is null as is_unknown
+    return array(
+        select row(
+            newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
+            newest.svix_id, null, null, newest.is_held, newest.shown_at
+        )::clerk_sync.change
         from (
             select distinct on (c.kind, c.id)
                 c."position", c.kind, c.id, c.version, c.cause, c.svix_id,
@@ -360,28 +347,38 @@ begin
             )
             order by c.kind, c.id, c.version desc
         ) as newest
-        left join lateral (
-            select true as exists from clerk_sync.entities as k where k.kind = newest.kind and k.id = newest.id limit 1
-        ) as known on true
-        offset 0
-    ) as c;
+    );
 end
 $$;
 
--- Makes the entities of candidates that had none a moment ago. added: those made here; known: all other candidates.
+-- Makes the entities of new candidates. added: their candidates; known: all others.
 create function clerk_sync.add_entities(
-    candidates clerk_sync.change[], unknown clerk_sync.change[],
-    out added clerk_sync.change[], out known clerk_sync.change[]
+    candidates clerk_sync.change[], out added clerk_sync.change[], out known clerk_sync.change[]
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
+    -- analysed.
+    added := array(
+        select c from unnest(candidates) as c
+        left join lateral (
+            select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
+        ) as seen on true
+        where seen.exists is null
+    );
+    -- Most batches bring no new entity.
+    if cardinality(added) = 0 then
+        known := candidates;
+        return;
+    end if;
+
     with inserted as (
         insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
             c.kind, c.id, c.version, c.deleted_at, c.shown_at, case when c.deleted_at is not null then clock_timestamp() end
-        from unnest(unknown) as c
+        from unnest(added) as c
         order by c.kind, c.id
         on conflict do nothing
         returning e.kind, e.id
@@ -480,16 +477,16 @@ $$;
 
 -- Judges the changes of an applied batch, and records deliveries. Returns an outcome for each change: 'unfinished' for
 -- the delete of an object with more children than apply() hides at once; its delivery is recorded after the last part.
--- written: the outcomes of the rows, {"kind id": outcome}.
-create function clerk_sync.record_outcomes(changes clerk_sync.change[], written jsonb)
+create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
 returns table ("position" integer, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- A look-up in an object costs the same whatever the plan expects of the batch.
+    written constant jsonb := (select jsonb_object_agg(w.kind || ' ' || w.id, w.outcome) from unnest(all_written) as w);
     unfinished constant text[] := array(select u.kind || ' ' || u.id from clerk_sync.unfinished_deletes as u);
 begin
-    -- A look-up in an object costs the same whatever the plan expects of the batch.
     return query
     with judged as (
         select
@@ -606,18 +603,16 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-    given constant record := clerk_sync.changes_of(batch);
-    changes constant clerk_sync.change[] := given.changes;
-    deletes constant clerk_sync.change[] := given.deletes;
+    changes constant clerk_sync.change[] := clerk_sync.changes_of(batch);
+    deletes constant clerk_sync.change[] := array(select c from unnest(changes) as c where c.deleted_at is not null);
     has_proofs boolean := false;
-    chosen record;
     entered record;
     advanced record;
     winners clerk_sync.change[];
     moved clerk_sync.change[];
     contents clerk_sync.change[];
     target text;
-    all_written jsonb;
+    all_written clerk_sync.written[];
     refusal clerk_sync.refusal;
     parents clerk_sync.change[];
 begin
@@ -632,16 +627,9 @@ begin
         for key share;
     end if;
 
-    chosen := clerk_sync.candidates_of(changes);
-    -- Most batches bring no new entity.
-    if cardinality(chosen.unknown) = 0 then
-        advanced := clerk_sync.advance_entities(chosen.candidates);
-        winners := advanced.winners;
-    else
-        entered := clerk_sync.add_entities(chosen.candidates, chosen.unknown);
-        advanced := clerk_sync.advance_entities(entered.known);
-        winners := entered.added || advanced.winners;
-    end if;
+    entered := clerk_sync.add_entities(clerk_sync.candidates_of(changes));
+    advanced := clerk_sync.advance_entities(entered.known);
+    winners := entered.added || advanced.winners;
     moved := advanced.moved;
 
     if has_proofs or cardinality(moved) > 0 then
@@ -672,7 +660,7 @@ begin
                 group by w.kind, k.write_order
                 order by k.write_order
             loop
-                all_written := all_written || clerk_sync.write_rows(target, batch, contents);
+                all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
             end loop;
             if cardinality(moved) > 0 then
                 -- Alone: two of these, one after the other, would lock rows out of order.

@@ -40,7 +40,7 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     (
         (
             "create or replace function clerk_sync.write_user(batch jsonb, winners clerk_sync.change[]) "
-            "returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
+            "returns setof clerk_sync.written language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
         ),
         "the function clerk_sync.write_user(jsonb,clerk_sync.change[]): its body is another",
     ),

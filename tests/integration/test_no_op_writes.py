@@ -36,25 +36,6 @@ def fired(admin: Connection) -> Connection:
     return admin
 
 
-def test_a_new_row_fires_no_trigger_of_updates(store: Store, fired: Connection) -> None:
-    fired.execute("""
-        create trigger note after insert or update on clerk.users for each statement execute function public.note()
-    """)
-    assert store.apply(alone(upsert(version=1))) == ["created"]
-    assert rows(fired, "select what from public.fired") == [("AFTER INSERT STATEMENT",)]
-
-
-def test_a_row_that_the_app_vetoes_is_not_told_as_written(store: Store, fired: Connection) -> None:
-    fired.execute("""
-        create function public.veto() returns trigger language plpgsql as 'begin return null; end';
-        create trigger veto before insert on clerk.users for each row when (new.clerk_id = 'user_1')
-        execute function public.veto()
-    """)
-    written = store.apply(alone(upsert(), upsert("user_2")))
-    assert written == ["unchanged", "created"]
-    assert rows(fired, "select clerk_id from clerk.users") == [("user_2",)]
-
-
 def test_a_sign_in_moves_the_version_and_leaves_the_row_where_it_is(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     before = place(admin), place(admin, "clerk.users_public")

@@ -136,9 +136,9 @@ FAULTS = [
                 "kept.clerk_user_id in (select m.clerk_user_id from clerk.organization_memberships as m"
                 " where m.clerk_membership_id = any(array(select d.id from unnest(deleted) as d)))"
             ),
-            "(moments ->> ('membership ' || named.clerk_membership_id))::bigint": (
-                "(select min((moments ->> ('membership ' || m.clerk_membership_id))::bigint)"
-                " from clerk.organization_memberships as m where m.clerk_user_id = named.clerk_user_id)"
+            'd.id collate "default" = named.clerk_membership_id': (
+                "named.clerk_user_id = (select m.clerk_user_id from clerk.organization_memberships as m"
+                " where m.clerk_membership_id = d.id)"
             ),
         },
         "clerk_sync.hide_membership(clerk_sync.change[])",
