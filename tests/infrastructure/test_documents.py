@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
@@ -48,6 +49,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
+    "clerk-supabase": "test_the_command_prints_the_version",
     "clerk-supabase clerk entitle": "test_a_subscriber_of_the_stand_in_passes_the_policies_of_the_mirror",
     "clerk-supabase clerk list": "test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again",
     "clerk-supabase clerk plan create": "test_a_plan_is_made_and_changed_without_an_event",
@@ -221,7 +223,8 @@ def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypat
     monkeypatch.setenv("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA")
     found, rest = resolved(command.arguments)
     # A command remembers how it may be asked for help, and that is said above it.
-    found.make_context(OURS, list(rest), parent=click.Context(our_commands, **our_commands.context_settings))
+    with contextlib.suppress(click.exceptions.Exit):  # of --version
+        found.make_context(OURS, list(rest), parent=click.Context(our_commands, **our_commands.context_settings))
 
 
 def resolved(arguments: tuple[str, ...]) -> tuple[click.Command, tuple[str, ...]]:

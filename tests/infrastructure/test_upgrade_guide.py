@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase_cli.doctor.registry import CHECKS
-from tests.kit.documents import ROOT, commands
+from tests.kit.documents import OURS, ROOT, commands
 from tests.kit.released import releases
 
 GUIDE = (ROOT / "docs" / "upgrade.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_every_field_of_the_log_in_the_guide_is_written() -> None:
 
 def test_every_check_in_the_guide_exists() -> None:
     known = {check.name for check in CHECKS}
-    typed = [command.arguments for command in commands({"clerk-supabase"}) if "--check" in command.arguments]
+    typed = [command.arguments for command in commands({OURS}) if command.program == OURS and "--check" in command.arguments]
     assert {name for each in typed for option, name in itertools.pairwise(each) if option == "--check"} <= known
     assert "versions" in known
 
