@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import moto.core.responses
@@ -70,15 +70,18 @@ class Account:
     number: int
     sync_queue_url: str
     parked_queue_url: str
+    _stored: dict[str, tuple[str, str]] = field(default_factory=dict, init=False)
+    """Value and ARN of each secret."""
 
     def put_secret(self, name: str, value: str) -> str:
         """Stores a secret, or a new value for the secret; returns its ARN."""
-        client = self.secrets_manager
-        identifier = self._secret_id(name)
-        try:
-            return client.create_secret(Name=identifier, SecretString=value)["ARN"]
-        except client.exceptions.ResourceExistsException:
-            return client.put_secret_value(SecretId=identifier, SecretString=value)["ARN"]
+        stored, arn = self._stored.get(name, ("", ""))
+        if not arn:
+            arn = self.secrets_manager.create_secret(Name=self._secret_id(name), SecretString=value)["ARN"]
+        elif stored != value:
+            self.secrets_manager.put_secret_value(SecretId=arn, SecretString=value)
+        self._stored[name] = (value, arn)
+        return arn
 
     def take_secret_away(self, name: str) -> None:
         """Makes Secrets Manager answer with an error to requests for a secret, from now on."""
