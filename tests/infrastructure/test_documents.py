@@ -49,7 +49,6 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
-    "clerk-supabase": "test_the_command_prints_the_version",
     "clerk-supabase clerk entitle": "test_a_subscriber_of_the_stand_in_passes_the_policies_of_the_mirror",
     "clerk-supabase clerk list": "test_a_sample_is_known_to_clerk_afterwards_and_a_deleted_id_is_never_used_again",
     "clerk-supabase clerk plan create": "test_a_plan_is_made_and_changed_without_an_event",
