@@ -36,7 +36,9 @@ def test_every_field_of_the_log_in_the_guide_is_written() -> None:
 
 def test_every_check_in_the_guide_exists() -> None:
     known = {check.name for check in CHECKS}
-    typed = [command.arguments for command in commands({OURS}) if command.program == OURS and "--check" in command.arguments]
+    typed = [
+        command.arguments for command in commands({OURS}) if command.program == OURS and "--check" in command.arguments
+    ]
     assert {name for each in typed for option, name in itertools.pairwise(each) if option == "--check"} <= known
     assert "versions" in known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -177,7 +178,12 @@ def test_an_object_of_no_payer_is_not_written(store: Store) -> None:
 def test_a_payer_that_names_a_user_and_an_organization_is_the_organization(
     table: str, store: Store, admin: Connection
 ) -> None:
-    make = {"subscriptions": subscription, "subscription_items": item, "payment_attempts": attempt}[table]
+    makers: dict[str, Callable[..., Any]] = {
+        "subscriptions": subscription,
+        "subscription_items": item,
+        "payment_attempts": attempt,
+    }
+    make = makers[table]
     changes, source = make(at=1, payer=billing.payer("cpayer_1", user_id="user_1", org_id="org_1"))
     assert changes.dropped == ("payer.user_id",)
     assert store.apply([(changes, source)]) == ["created"]

@@ -33,7 +33,7 @@ def test_what_is_within_its_noise_is_repeated_and_not_for_ever() -> None:
 
 def test_what_becomes_clear_is_not_repeated_again() -> None:
     speeds = iter([[2.0, 1.0, 1.0, 1.0], [1.0] * 4])
-    turns = until_clear(lambda turns: [turns.add(1.0, each) for each in next(speeds)], Target(1.5))
+    turns = until_clear(lambda turns: turns.extend(Turns([1.0] * 4, next(speeds))), Target(1.5))
     assert len(turns.ours) == 8
 
 
