@@ -274,6 +274,17 @@ cross join lateral tap.error_of(
     format('select clerk_sync.secure(''public.products'', ''user'', through => %L)', wanted.through)
 ) as message (text);
 
+-- A text, which could be a Clerk id, beside a key of another type.
+create table public.labels (user_id text);
+select
+    tap.ok(
+        message.text like '%its column user_id is text, and the column id of public.numbered is integer', message.text
+    )
+from
+    tap.error_of(
+        'select clerk_sync.secure(''public.labels'', ''user'', through => ''public.numbered(id, clerk_user_id)'')'
+    ) as message (text);
+
 -- Organizations of the app, with roles.
 create table public.teams (id bigint primary key, "Clerk Org" text unique);
 revoke all on public.teams from public, anon, authenticated;

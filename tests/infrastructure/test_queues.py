@@ -39,6 +39,8 @@ def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run
     window = mapping_of(template, queue).get("MaximumBatchingWindowInSeconds", 0)
     timeout = template[CONSUMERS[queue]]["Timeout"]
     assert template[queue]["VisibilityTimeout"] >= 6 * timeout + window
+    # So long a message waits after a worker was lost.
+    assert template[queue]["VisibilityTimeout"] <= 7 * timeout + window
 
 
 @pytest.mark.parametrize("queue", CONSUMERS)

@@ -131,14 +131,18 @@ def test_no_role_of_the_api_reads_the_pairs(command: Command, admin: Connection)
 
 
 def test_without_write_nothing_changes_and_a_rehearsal_rolls_back(linked: Command, admin: Connection) -> None:
+    calls = "begin perform public.handle_new_user(); end"
+    admin.execute(f"create function public.sign_up() returns void language plpgsql as $$ {calls} $$")
     before = rows(admin, "select * from public.projects order by id"), protection(admin)
     assert "to keep these pairs" not in linked.run(*STEPS, "link").stdout
     looked = linked.json(*STEPS, "move")
     rehearsed = linked.json(*STEPS, "move", "--rehearse")
     assert [each["outcome"] for each in looked["tables"]] == ["can be moved"] * 2
     assert looked["tables"] == rehearsed["tables"]
-    named = "function public.handle_new_user() names these tables: look for uuid in its arguments and variables"
-    assert named in looked["tables"][0]["notes"]
+    # The function that writes to a table, and its caller.
+    for function in ("handle_new_user", "sign_up"):
+        named = f"function public.{function}() names these tables: look for uuid in its arguments and variables"
+        assert named in looked["tables"][0]["notes"]
     assert before == (rows(admin, "select * from public.projects order by id"), protection(admin))
 
 

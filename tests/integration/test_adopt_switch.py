@@ -144,9 +144,9 @@ def test_a_feed_that_the_mapping_no_longer_names_is_told_and_ended_alone(
 
 def test_the_dry_run_names_the_rights_that_the_switch_takes(file: Path, database: Database, admin: Connection) -> None:
     # As Supabase's default privileges do.
-    admin.execute("grant all on public.users to anon, authenticated")
+    admin.execute("grant all on public.users to anon, authenticated; grant trigger on public.users to public")
     assert (
-        "revoke trigger on public.users from anon, authenticated;"
+        "revoke trigger on public.users from anon, authenticated, public;"
         in adopt(database, "switch", "--mapping", file).stdout
     )
     assert value(admin, "select has_table_privilege('anon', 'public.users', 'trigger')")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import InvalidParameterValue
+from psycopg.errors import CheckViolation, InvalidParameterValue
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
@@ -20,6 +20,7 @@ from tests.kit.histories import CREATED_AT
 from tests.kit.webhooks import membership, user
 
 DAY = 86_400_000
+LAST: Final = 253_402_300_799_999
 BEGIN: Final = {
     "instance_id": "ins_true",
     "mode": "full",
@@ -157,6 +158,18 @@ def test_the_part_of_a_list_that_no_run_has_come_to_is_there_and_not_switched_of
     assert call(worker, "visit_slice", request_of(worker, "visit_slice") | {"end": 1_000})
     parts = "select ends_at = 1000, visited_at > 0, is_switched_off from clerk_sync.sweeps order by ends_at"
     assert rows(admin, parts) == [(True, True, False), (False, False, False)]
+
+
+@pytest.mark.parametrize(
+    "moments", [(0, 0, 0), (1, -1, 0), (1, 0, -1), (LAST + 1, 0, 0), (1, LAST + 1, 0), (1, 0, LAST + 1)]
+)
+def test_a_part_of_a_list_holds_no_moment_that_postgres_cannot_convert(
+    moments: tuple[int, int, int], admin: Connection
+) -> None:
+    with pytest.raises(CheckViolation, match="sweeps_moments_check"):
+        admin.execute(
+            "insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at) values ('x', %s, %s, %s)", moments
+        )
 
 
 @pytest.mark.parametrize("days", [0, 36_500])

@@ -296,6 +296,11 @@ def test_the_key_is_only_ever_sent_encrypted_unless_it_stays_on_this_machine(url
         ClerkHttp(Fixed(KEY), url)
 
 
+@pytest.mark.parametrize("url", ["http://localhost:4567/v1", "http://127.0.0.1/v1", "http://[::1]/v1"])
+def test_an_address_on_this_machine_needs_no_encryption(url: str) -> None:
+    ClerkHttp(Fixed(KEY), url).close()
+
+
 @pytest.mark.parametrize("share", [0, -1, 1.1])
 def test_a_share_of_the_limit_that_cannot_be_is_rejected(share: float) -> None:
     with pytest.raises(ValueError, match="share"):

@@ -275,3 +275,10 @@ def test_only_the_features_of_the_plan_itself_are_granted(subscribers: Connectio
             assert subscribers.execute("select clerk_plan_id from clerk.plans").fetchall() == [("cplan_2",)]
     with acting_as(subscribers, "authenticated", {"sub": "user_ada", "v": 2}), pytest.raises(InvalidParameterValue):
         value(subscribers, "select clerk.requesting_user_subscribes_to_feature('export')")
+
+
+def test_equal_questions_have_equal_words_and_questions_about_others_do_not(connection: Connection) -> None:
+    words: LiteralString = "select clerk_sync.entitlements_asked(%s, %s, %s)"
+    assert value(connection, words, "u:pro", "o:docs", False) == ["feature org:docs", "plan user:pro"]
+    assert value(connection, words, "user:pro", "org:docs", False) == ["feature org:docs", "plan user:pro"]
+    assert value(connection, words, "org:pro", None, True) == ["mirrored plan org:pro"]

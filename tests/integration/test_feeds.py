@@ -291,6 +291,21 @@ def test_a_mapping_that_cannot_be_used_is_rejected_with_a_sentence(
     assert value(admin, "select count(*) from clerk_sync.feeds") == 0
 
 
+def test_a_view_is_rejected_with_the_statement_that_it_does_not_take(admin: Connection) -> None:
+    admin.execute(
+        """
+        create view public.shown as select distinct u.* from public.users as u;
+        create function public.write_it() returns trigger language plpgsql as $$ begin return new; end $$
+        """
+    )
+    wanted = [Jsonb(mapping(table="public.shown", on_delete="delete"))]
+    for statement in ("update", "insert", "delete"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"public.shown takes no {statement}s"):
+            admin.execute("select clerk_sync.prepare_feed(%s)", wanted)
+        trigger = f"instead of {statement} on public.shown for each row execute function public.write_it()"
+        admin.execute(f"create trigger takes_{statement} {trigger}")
+
+
 def test_no_feed_is_made_while_a_role_of_the_api_may_create_objects_that_the_feed_would_call(admin: Connection) -> None:
     switch(admin)
     admin.execute("grant create on schema public to authenticated")

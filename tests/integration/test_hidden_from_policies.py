@@ -81,3 +81,14 @@ def test_a_user_whose_membership_is_hidden_sees_only_their_own_rows(labs: Connec
     with labs.transaction(force_rollback=True):
         labs.execute("update clerk.organization_memberships set deleted_at = now()")
         assert {table for table, count in what_ada_sees(labs).items() if count} == {"users", "users_public"}
+
+
+def test_no_function_of_a_caller_looks_at_rows_before_a_view_has_chosen_them(labs: Connection) -> None:
+    """A view that reads with the rights of its owner is a barrier: a condition of the caller's is checked last."""
+    open_views = labs.execute("""
+        select c.oid::regclass::text from pg_class as c
+        where c.relkind = 'v' and c.relnamespace::regnamespace::text in ('clerk', 'clerk_sync')
+        and has_any_column_privilege('authenticated', c.oid, 'select')
+        and not coalesce(c.reloptions, '{}') && '{security_barrier=true,security_invoker=true,security_invoker=on}'
+    """).fetchall()
+    assert open_views == []

@@ -200,6 +200,29 @@ def test_deletes_that_come_in_one_batch_hide_a_membership_since_the_earliest(sto
         assert hidden_since == CREATED_AT + 5_000
 
 
+def test_each_membership_is_hidden_since_the_delete_of_its_own_organization(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1), membership("orgmem_2", org_id="org_2", at=1)])
+    store.apply([deleted("organization", "org_1", at=5_000), deleted("organization", "org_2", at=7_000)])
+    hidden = rows(
+        admin,
+        """
+        select clerk_membership_id, (extract(epoch from deleted_at) * 1000)::bigint
+        from clerk.organization_memberships order by 1
+        """,
+    )
+    assert hidden == [("orgmem_1", CREATED_AT + 5_000), ("orgmem_2", CREATED_AT + 7_000)]
+
+
+def test_the_delete_of_an_organization_does_not_wait_for_a_membership_of_another_one(
+    store: Store, admin: Connection
+) -> None:
+    store.apply([membership(at=1), membership("orgmem_2", org_id="org_2", at=1)])
+    with admin.transaction():
+        admin.execute("select from clerk.organization_memberships where clerk_org_id = 'org_2' for update")
+        store.apply([deleted("organization", "org_1", at=2)])
+    assert visible(admin) == ["orgmem_2"]
+
+
 def test_deleting_a_user_leaves_the_organization_and_the_other_members(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), membership("orgmem_2", user_id="user_2", at=1), invitation(at=1), domain(at=1)])
     store.apply([deleted("user", "user_1", at=2)])

@@ -168,6 +168,12 @@ def test_a_row_that_a_trigger_of_the_app_rewrites_is_not_called_changed(rig: Rig
     assert "a trigger of the app keeps last_name" in command.run("resync", CAL, status=3).stdout
 
 
+def test_a_list_of_memberships_with_an_unusable_one_is_not_called_whole(rig: Rig, command: Command) -> None:
+    odd = Fault(alter=lambda listed: [*listed, b'{"object":"organization_membership"}'])
+    rig.api.faults.add(odd, path=f"/users/{CAL}/organization_memberships")
+    assert "Clerk did not list every membership" in command.run("resync", CAL, status=3).output
+
+
 def test_a_membership_that_clerk_no_longer_lists_is_named(rig: Rig, command: Command) -> None:
     left = membership(rig, ADA)
     del rig.world.memberships[left]

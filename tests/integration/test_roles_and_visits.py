@@ -37,7 +37,8 @@ def test_every_user_who_may_sign_in_reads_roles_and_permissions_and_only_their_o
     store.apply([user(f"user_{name}", at=1, banned=name == "ben") for name in ("ada", "ben", "eve")])
     store.apply([session(f"sess_{name}", user_id=f"user_{name}") for name in ("ada", "ben", "eve")])
     store.apply([sample("permission", "perm_1", at=1), sample("role", "role_1", at=1), sample("role", "role_2", at=1)])
-    store.apply([deleted("role", "role_2", at=2)])
+    store.apply([sample("permission", "perm_2", at=1)])
+    store.apply([deleted("role", "role_2", at=2), deleted("permission", "perm_2", at=2)])
 
     def seen_by(name: str) -> list[Any]:
         with acting_as(admin, "authenticated", {"sub": f"user_{name}", "role": "authenticated"}):

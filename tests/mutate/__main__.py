@@ -17,19 +17,23 @@ from typing import Final
 
 import click
 
-from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from tests.mutate import equivalents
 from tests.mutate.chosen import Chooser
-from tests.mutate.lanes import Lane, Outcome, lane, preload
+from tests.mutate.lanes import Lane, Outcome, Seat, preload, seat
 from tests.mutate.mutants import Mutant
+from tests.mutate.plans import Planner
+from tests.mutate.prepared import prepare
 from tests.mutate.python_rules import is_python, python_mutants
+from tests.mutate.reached import Reached
+from tests.mutate.record import record
+from tests.mutate.results import Results
 from tests.mutate.sql_rules import sql_mutants
 from tests.mutate.template_rules import template_mutants
+from tests.mutate.warm import Order
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LISTED: Final = Path(__file__).with_name("equivalents.txt")
 _LIKELIEST: Final = 4
-_STAGES: Final = 3
 KINDS: Final[dict[str, tuple[tuple[str, ...], Callable[[str, str], list[Mutant]]]]] = {
     "python": (("layers/shared/clerk_supabase/**/*.py", "functions/*/*.py"), python_mutants),
     "sql": (("sql/migrations/*.sql",), sql_mutants),
@@ -89,70 +93,103 @@ class Score:
 class Hunt:
     """Runs the tests of one mutant after the other."""
 
-    def __init__(self, lanes: Sequence[Lane], chooser: Chooser, seconds: float, total: int) -> None:
-        self._free = list(lanes)
-        self._chooser = chooser
+    def __init__(self, seats: Sequence[Seat], planner: Planner, results: Results, seconds: float, total: int) -> None:
+        self._free = list(seats)
+        self._planner = planner
+        self._results = results
         self._seconds = seconds
         self._total = total
         self._done = 0
         self._lock = threading.Lock()
-        self._green: set[str] = set()
-        self._seconds_of: dict[tuple[str, str, str], float] = {}
+        self._green = results.green
+        self._broken: set[str] = set()
         self.by_file: dict[str, Score] = {}
 
     def hunt(self, mutants: Sequence[Mutant], jobs: int) -> None:
-        """Run the tests that can notice each mutant, the fast tests first; print the outcome of each mutant."""
-        left = list(mutants)
-        for number in range(_STAGES):
-            survives = self._each(left, number, jobs)
-            left = [mutant for mutant, does in zip(left, survives, strict=True) if does]
-
-    def _each(self, mutants: Sequence[Mutant], number: int, jobs: int) -> list[bool]:
-        if jobs == 1:
-            return [self._survives(mutant, number) for mutant in mutants]
+        """Run the tests that can notice each mutant, the likeliest first; print the outcome of each mutant."""
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                return list(pool.map(lambda mutant: self._survives(mutant, number), mutants))
+                list(pool.map(self._decide, mutants))
             except BaseException:
                 # Who ends this process does not wait for those that have not begun.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _survives(self, mutant: Mutant, number: int) -> bool:
-        """Run the tests of one stage; tell whether the mutant has to be tried with the tests of the next."""
-        files = in_stages(self._chooser.files(mutant))[number]
+    def _decide(self, mutant: Mutant) -> None:
+        known = self._results.outcome(mutant)
+        if known is not None:
+            self._say(mutant, known)
+            return
         with self._lock:
-            one = self._free.pop()
+            seat = self._free.pop()
         started = time.monotonic()
-        outcome = self._run(one, mutant, files) if files else Outcome("survived", "", 0)
+        outcome = self._outcome(seat, mutant)
+        while outcome.verdict == "noticed" and not self._is_green(seat, outcome.by):
+            outcome = self._outcome(seat, mutant)
+        outcome = replace(outcome, seconds=time.monotonic() - started)
         with self._lock:
-            self._free.append(one)
-            seconds = self._seconds_of[mutant.key] = self._seconds_of.get(mutant.key, 0) + time.monotonic() - started
-            if outcome.verdict == "survived" and number < _STAGES - 1:
-                return True
+            self._free.append(seat)
+            self._results.add(mutant, outcome)
+        self._say(mutant, outcome)
+
+    def _say(self, mutant: Mutant, outcome: Outcome) -> None:
+        with self._lock:
             self._done += 1
             self.by_file.setdefault(mutant.file, Score()).add(mutant, outcome)
-            progress = f"{self._done:4}/{self._total} {outcome.verdict:9} {seconds:5.1f} s"
+            progress = f"{self._done:4}/{self._total} {outcome.verdict:9} {outcome.seconds:5.1f} s"
             click.echo(f"{progress}  {mutant.file}:{mutant.line}  {outcome.by}")
             if outcome.verdict == "survived":
                 click.echo(f"{equivalents.as_text(mutant.name)}\n")
-        return False
 
-    def _run(self, one: Lane, mutant: Mutant, files: Sequence[str]) -> Outcome:
-        outcome = one.run(mutant, files, self._seconds)
-        if outcome.verdict == "timeout" and one.run(None, files, self._seconds).verdict == "timeout":
-            return replace(outcome, verdict="too slow")
-        if outcome.verdict == "noticed":
-            self._check(one, outcome.by.partition("[")[0])
+    def _outcome(self, seat: Seat, mutant: Mutant) -> Outcome:
+        if mutant.file == "template.yaml":
+            return self._anew(seat.lane, mutant)
+        plan = self._planner.plan(mutant)
+        tests = [test for test in plan.tests if test.partition("[")[0] not in self._broken]
+        outcome = Outcome("not swapped", "", 0)
+        if mutant.file.endswith(".sql"):
+            return self._warm(seat, mutant, Order(tests, self._seconds, migrates=True))
+        if plan.function is not None:
+            changed = mutant.applied((ROOT / mutant.file).read_text(encoding="utf-8"))
+            swap = (mutant.file, plan.function, changed)
+            outcome = self._warm(seat, mutant, Order(tests, self._seconds, swap=swap))
+        has_more = outcome.verdict == "not swapped" or (outcome.verdict == "survived" and plan.during_import)
+        return self._anew(seat.lane, mutant) if has_more else outcome
+
+    def _warm(self, seat: Seat, mutant: Mutant, order: Order) -> Outcome:
+        outcome = seat.lane.run_warm(seat.warm, mutant, order)
+        if outcome.verdict == "timeout":
+            alone = replace(order, tests=[outcome.by], swap=None, migrates=False)
+            if seat.lane.run_warm(seat.warm, None, alone).verdict != "survived":
+                return replace(outcome, verdict="too slow")
         return outcome
 
-    def _check(self, one: Lane, test: str) -> None:
-        """Raise ClickException for a test that fails without any change, and would seem to notice everything."""
+    def _anew(self, one: Lane, mutant: Mutant) -> Outcome:
+        """Run the files of tests in new processes, which import the mutant."""
+        outcome = Outcome("survived", "", 0)
+        for files in in_stages(self._planner.chooser.files(mutant)):
+            if files and outcome.verdict == "survived":
+                outcome = one.run(mutant, files, 3 * self._seconds, without=sorted(self._broken))
+                if outcome.verdict == "timeout" and one.run(None, files, 3 * self._seconds).verdict == "timeout":
+                    return replace(outcome, verdict="too slow")
+        return outcome
+
+    def _is_green(self, seat: Seat, test: str) -> bool:
+        """Tell whether a test passes without any change; else no mutant is tried with it any more."""
+        name = test.partition("[")[0]
         # A module that the change makes impossible to import has no name of a test.
-        if "::" in test and test not in self._green:
-            if one.run(None, [test], self._seconds).verdict == "noticed":
-                raise click.ClickException(f"{test} fails without any change of the code")
-            self._green.add(test)
+        if "::" not in test or name in self._green:
+            return True
+        if test in seat.warm.collected:
+            outcome = seat.lane.run_warm(seat.warm, None, Order([test], self._seconds))
+        else:
+            outcome = seat.lane.run(None, [name], 3 * self._seconds)
+        if outcome.verdict != "survived":
+            click.echo(f"{name} fails without any change of the code: left out")
+            self._broken.add(name)
+            return False
+        self._green.add(name)
+        return True
 
 
 def report(by_file: dict[str, Score]) -> None:
@@ -182,6 +219,14 @@ def report(by_file: dict[str, Score]) -> None:
 @click.option("--jobs", default=1, show_default=True, help="How many at once.")
 @click.option("--seconds", default=90.0, show_default=True, help="How long the tests of one may take.")
 @click.option("--at-least", default=0.0, help="Fail when a smaller share of them, in percent, is noticed.")
+@click.option("--results", type=click.Path(path_type=Path), help="A file of outcomes, which a later run takes over.")
+@click.option("--reached", "known", type=click.Path(path_type=Path), help="A file for what each test runs.")
+@click.option(
+    "--record/--no-record",
+    "is_recording",
+    default=True,
+    help="First record what each test runs, into the file of --reached.",
+)
 @click.option("--list", "is_listing", is_flag=True, help="Print the mutants and run nothing.")
 def main(  # noqa: PLR0917 - click passes them by name
     seed: int,
@@ -192,6 +237,9 @@ def main(  # noqa: PLR0917 - click passes them by name
     jobs: int,
     seconds: float,
     at_least: float,
+    results: Path | None,
+    known: Path | None,
+    is_recording: bool,
     is_listing: bool,
 ) -> None:
     """Changes the code at random, and says which changes no test notices."""
@@ -221,10 +269,18 @@ def main(  # noqa: PLR0917 - click passes them by name
     preload()
     started = time.monotonic()
     with ExitStack() as kept:
-        has_sql = any(each.file.endswith(".sql") for each in drawn)
-        servers = [kept.enter_context(EmbeddedPostgres()) if has_sql else None for _ in range(jobs)]
-        lanes = [kept.enter_context(lane(ROOT, server)) for server in servers]
-        hunt = Hunt(lanes, Chooser(ROOT), seconds, len(drawn))
+        prepared = kept.enter_context(prepare(ROOT))
+        seats = [
+            kept.enter_context(seat(ROOT, prepared, is_recording=is_recording and known is not None))
+            for _ in range(jobs)
+        ]
+        if is_recording and known is not None:
+            reached = record([each.warm for each in seats], known)
+        else:
+            reached = Reached.read(known) if known is not None and known.exists() else Reached()
+        hunt = Hunt(
+            seats, Planner(ROOT, Chooser(ROOT), reached, seats[0].warm.collected), Results(results), seconds, len(drawn)
+        )
         hunt.hunt(drawn, jobs)
     report(hunt.by_file)
     click.echo(f"{(time.monotonic() - started) / max(1, len(drawn)):.1f} s for each")

@@ -69,6 +69,13 @@ _OF_MIGRATION: Final = {
     "expose": "expose another_schema",
     "feeds": "feeds feed_failures feed_guard feed_episodes adopt_switch",
     "links": "adopt_link",
+    "instance": "switch_instance instance",
+    "buckets": "secure_bucket sql",
+    "permissions": "permissions organization_policies roles_and_visits",
+    "sessions": "roles_and_visits sessions",
+    "plans": "entitlements billing sql",
+    "subscription": "billing entitlements",
+    "payment": "billing",
 }
 # Modules and the words in the names of the files that test them, where the names differ.
 _OF_MODULE: Final = {

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
@@ -25,8 +25,10 @@ from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.objects.manifest import write_manifest
 from tests.kit.objects import made_by_migrations
 from tests.mutate.mutants import Mutant
+from tests.mutate.prepared import Prepared
+from tests.mutate.warm import Order, Warm, start
 
-Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
+Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow", "not swapped"]
 """Timeout: the tests do not end with the mutant alone. Too slow: on this machine the tests always take too long."""
 
 _OURS: Final = ("tests", "clerk_supabase", "clerk_supabase_cli", "functions")
@@ -96,13 +98,13 @@ class Lane:
             if (root / name).exists():
                 (folder / name).symlink_to(root / name)
 
-    def run(self, mutant: Mutant | None, tests: Sequence[str], seconds: float) -> Outcome:
+    def run(self, mutant: Mutant | None, tests: Sequence[str], seconds: float, without: Sequence[str] = ()) -> Outcome:
         """Run tests until the first fails; without a mutant, as the code is."""
         started = time.monotonic()
         with self.changed(mutant):
             if mutant is not None and mutant.file.endswith(".sql") and not self.list_objects():
                 return Outcome("not valid", "", time.monotonic() - started)
-            status = self._wait(self._fork(tests), seconds)
+            status = self._wait(self._fork([*tests, *(f"--deselect={each}" for each in without)]), seconds)
         took = time.monotonic() - started
         said = self._log.read_text(encoding="utf-8", errors="replace")
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
@@ -132,7 +134,8 @@ class Lane:
             yield self._folder
         finally:
             for each, text in before.items():
-                self._write(each, text)
+                if each.read_text(encoding="utf-8") != text:
+                    self._write(each, text)
 
     def list_objects(self) -> bool:
         """Write the list of objects, as `make objects` does; false when Postgres refuses the migrations.
@@ -168,21 +171,39 @@ class Lane:
         status = 70
         try:
             os.setsid()
-            log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.chdir(self._folder)
-            paths = [str(self._folder / each) for each in ("", "layers/shared", "cli")]
-            sys.path[:] = paths + [each for each in sys.path if not self._is_of_checkout(each)]
-            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-            for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
-                del sys.modules[name]
+            self.enter()
             options = ["-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
             status = pytest.main([*options, *tests], plugins=[_FirstExample()])
             sys.stdout.flush()
         finally:
             os._exit(status)
+
+    def enter(self) -> None:
+        """Let this process import the copy, and write to its log."""
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(self._folder)
+        paths = [str(self._folder / each) for each in ("", "layers/shared", "cli")]
+        sys.path[:] = paths + [each for each in sys.path if not self._is_of_checkout(each)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+            del sys.modules[name]
+
+    def warm(self, prepared: Prepared, *, is_recording: bool = False) -> Warm:
+        """Start the process that has collected the tests."""
+        return start(self.enter, self._folder, self._log, prepared, is_recording=is_recording)
+
+    def run_warm(self, warm: Warm, mutant: Mutant | None, order: Order) -> Outcome:
+        """Run tests until the first fails, in a copy of the warm process; verdict `not swapped`: nothing was run."""
+        started = time.monotonic()
+        with self.changed(mutant):
+            if mutant is not None and order.swap is not None:
+                path, name, changed = order.swap
+                order = replace(order, swap=(str(self._folder / path), name, changed))
+            answer = warm.run(order)
+        return Outcome(answer["verdict"], answer["by"], time.monotonic() - started)
 
     def _is_of_checkout(self, path: str) -> bool:
         return path in ("", ".") or (
@@ -223,3 +244,22 @@ def lane(root: Path, postgres: EmbeddedPostgres | None = None) -> Iterator[Lane]
         # Servers of the tests run as another user.
         Path(folder).chmod(0o755)
         yield Lane(root, Path(folder) / "checkout", postgres)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A lane, and the process that has collected the tests of its copy."""
+
+    lane: Lane
+    warm: Warm
+
+
+@contextlib.contextmanager
+def seat(root: Path, prepared: Prepared, *, is_recording: bool) -> Iterator[Seat]:
+    """A seat that exists as long as the `with` block."""
+    with lane(root) as one:
+        warm = one.warm(prepared, is_recording=is_recording)
+        try:
+            yield Seat(one, warm)
+        finally:
+            warm.close()

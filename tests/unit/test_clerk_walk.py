@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk.pages import Page, read_array
-from clerk_supabase.clerk.walk import Stretch, Window, by_creation, by_offset
+from clerk_supabase.clerk.pages import Item, Objects, Page, read_array
+from clerk_supabase.clerk.walk import Stretch, Window, _cut, by_creation, by_offset
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, ClerkUnavailable
 
 SIZE = 4
@@ -193,3 +193,12 @@ def test_when_more_rows_go_than_pages_overlap_the_page_says_so(total: int, overl
     missed = total - len({item.id for page in pages for item in page.items})
     if pages[1].joins:
         assert missed == 0
+
+
+def test_an_item_without_a_moment_is_told_and_those_of_the_last_moment_are_held() -> None:
+    items = [
+        Item(f"user_{moment}", moment, moment, 1, Objects(b"[]", lambda _: []), 0) for moment in (1, 2, None, 3, 3)
+    ]
+    told, held = _cut(items, 3)
+    assert [each.created_at for each in told] == [1, 2, None]
+    assert [each.created_at for each in held] == [3, 3]

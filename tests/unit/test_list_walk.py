@@ -102,3 +102,17 @@ def test_a_list_that_shrinks_faster_than_the_walk_steps_back_is_not_called_whole
     parts = list(from_moment(clerk.read, 0, 0))
     assert not parts[1].is_whole
     assert len(parts[0].items) + len(parts[1].items) < 9_000
+
+
+def test_a_walk_whose_whole_last_page_was_removed_goes_back_to_an_element_that_it_told_and_stays_whole() -> None:
+    clerk = List(list(range(2_000)))
+
+    def leave() -> None:
+        if len(clerk.reads) == 2:
+            # Of all that was read, only the first element is left: the page that begins with it joins.
+            del clerk.elements[1:980]
+
+    clerk.before_each = leave
+    parts = list(from_moment(clerk.read, 0, 0))
+    assert all(part.is_whole for part in parts)
+    assert {object_id for object_id, _ in clerk.elements} <= set(ids(parts))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,12 @@ from tests.mutate.chosen import Chooser
 from tests.mutate.equivalents import Equivalent, ListIsWrong
 from tests.mutate.lanes import Outcome, Verdict
 from tests.mutate.mutants import Mutant, one_line
+from tests.mutate.plans import Planner
 from tests.mutate.python_rules import is_python, python_mutants
+from tests.mutate.reached import Reached, recording, statement_around
+from tests.mutate.results import Results
 from tests.mutate.sql_rules import sql_mutants
+from tests.mutate.swap import function_around, swap
 from tests.mutate.template_rules import template_mutants
 
 
@@ -287,3 +292,77 @@ def test_the_score_counts_what_was_noticed_or_did_not_end_and_leaves_out_what_co
         score.add(mutant, Outcome(verdict, "", 1.0))
     assert score.text == "2 of 3 noticed, 66.7 %"
     assert (score.survivors, score.left_out) == ([mutant], 2)
+
+
+# The tests of one mutant
+
+
+BRANCHES = """
+LIMIT = 5
+
+
+class Larger:
+    def of(self, a, b=LIMIT + 1):
+        \"\"\"The larger one.\"\"\"
+        if a > b:
+            return a
+        return (
+            b
+        )
+"""
+
+
+def test_a_change_in_the_body_of_a_function_needs_no_new_import_and_any_other_does() -> None:
+    mutants = python_mutants("larger.py", BRANCHES)
+    around = {each.old: function_around(BRANCHES, each) for each in mutants}
+    assert around == {
+        "LIMIT = 5": None,
+        "def of(self, a, b=LIMIT + 1):": None,
+        "if a > b:": "Larger.of",
+        "return a": "Larger.of",
+        "b": "Larger.of",
+    }
+
+
+def test_a_changed_function_is_put_into_the_loaded_module(tmp_path: Path) -> None:
+    path = tmp_path / "larger.py"
+    path.write_text(BRANCHES)
+    loaded: dict[str, Any] = {}
+    exec(compile(BRANCHES, str(path), "exec"), loaded)  # noqa: S102 - our own text
+    larger = loaded["Larger"]().of
+    assert (larger(1, 2), larger(3, 2)) == (2, 3)
+    assert swap(path, "Larger.of", BRANCHES.replace("a > b", "a < b"))
+    assert (larger(1, 2), larger(3, 2)) == (1, 2)
+    assert not swap(path, "Larger.gone", BRANCHES)
+
+
+def test_a_record_names_the_statements_that_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("builtins.__mutate_reached__", seen.append, raising=False)
+    loaded: dict[str, Any] = {}
+    exec(compile(recording(BRANCHES, "larger.py"), "larger.py", "exec"), loaded)  # noqa: S102 - our own text
+    assert loaded["Larger"]().of(1, 2) == 2
+    assert seen == ["larger.py:8", "larger.py:10"]
+    # A mutant in the third line of the statement is one of its tests.
+    assert statement_around(BRANCHES, 11) == 10
+
+
+def test_the_narrowest_tests_that_run_a_line_come_first_and_others_are_left_out(chooser: Chooser) -> None:
+    mutant = next(each for each in mutants_of(ROOT, "python") if each.file.endswith("/signature.py") and each.subject)
+    key = f"{mutant.file}:{statement_around((ROOT / mutant.file).read_text(encoding='utf-8'), mutant.line)}"
+    reached = Reached()
+    reached.add("tests/integration/test_sync.py::test_all", 0.1, [key, *map(str, range(500))])
+    reached.add("tests/integration/test_sync.py::test_narrow", 0.1, [key])
+    reached.add("tests/unit/test_signature.py::test_other", 0.1, [])
+    reached.files |= {each.partition("::")[0] for each in reached.seconds} | {*chooser.files(mutant)}
+    plan = Planner(ROOT, chooser, reached, list(reached.seconds)).plan(mutant)
+    assert plan.tests == ["tests/integration/test_sync.py::test_narrow", "tests/integration/test_sync.py::test_all"]
+
+
+def test_outcomes_are_taken_over_by_a_later_run(tmp_path: Path, shipped: dict[str, list[Mutant]]) -> None:
+    one, other = shipped["sql"][:2]
+    Results(tmp_path / "results").add(one, Outcome("noticed", "tests/a.py::test_b[c]", 1.0))
+    later = Results(tmp_path / "results")
+    assert later.outcome(one) == Outcome("noticed", "tests/a.py::test_b[c]", 1.0)
+    assert later.outcome(other) is None
+    assert later.green == {"tests/a.py::test_b"}
