@@ -93,7 +93,7 @@ def test_an_operator_in_the_folder_of_an_app_needs_no_checkout(
 
         assert "public.tasks is secured" in typed("secure", "public.tasks", "user")
         assert re.search(
-            r"user +3 listed, 3 compared, 3 missing\n(.*\n)+run 1, full, dry run: complete",
+            r"user +3 listed, 3 compared, 3 missing\n(.*\n)+run \d+, full, dry run: complete",
             typed("reconcile", "--dry-run"),
         )
         assert "3 rows: 3 with an id that the mirror does not have" in typed("adopt", "inspect")
