@@ -56,6 +56,13 @@ from tests.bench.results import Result, show, write
 @click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
 @click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
 @click.option("--peer-users", default=10_000, show_default=True, help="How many the peers fill an empty table with.")
+@click.option(
+    "--peer-turns",
+    default=8,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="How many turns each pair of peers takes; few for a busy machine.",
+)
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the numbers there, too.")
 def main(  # noqa: PLR0917 - click passes them by name
     only: tuple[str, ...],
@@ -69,6 +76,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     outage_events: int,
     deployed_events: int,
     peer_users: int,
+    peer_turns: int,
     file: Path | None,
 ) -> None:
     """Measures everything and prints the table. A missed target is no error; a failed measurement is an error."""
@@ -91,7 +99,7 @@ def main(  # noqa: PLR0917 - click passes them by name
             "outage": partial(outage.measure, events=outage_events),
             "end to end": partial(end_to_end.measure, events=deployed_events),
             "invocations": invocations.measure,
-            "peers": partial(peers.measure, users=peer_users),
+            "peers": partial(peers.measure, users=peer_users, turns=peer_turns),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
         if not chosen:

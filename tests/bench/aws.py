@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from threading import Thread
 from typing import Any, Final
 
 ACCOUNT: Final = {
+    # Lambda sets both; the SDK for JavaScript reads the first.
+    "AWS_REGION": "eu-central-1",
     "AWS_DEFAULT_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -44,14 +47,19 @@ class Aws:
         """The answer to a request; an accepted message is kept before."""
         if operation == "GetSecretValue":
             return {"ARN": asked["SecretId"], "SecretString": self.secrets[asked["SecretId"]]}
-        taken = {"MessageId": "message", "MD5OfMessageBody": ""}
         if operation == "SendMessage":
             self._accepted.put(dict(asked))
-            return taken
+            return _taken(asked)
         assert operation == "SendMessageBatch", operation
         for entry in asked["Entries"]:
             self._accepted.put({"QueueUrl": asked["QueueUrl"], **entry})
-        return {"Successful": [{"Id": entry["Id"], **taken} for entry in asked["Entries"]], "Failed": []}
+        return {"Successful": [{"Id": entry["Id"], **_taken(entry)} for entry in asked["Entries"]], "Failed": []}
+
+
+def _taken(message: Mapping[str, Any]) -> dict[str, str]:
+    """The answer of SQS to an accepted message; the SDK for JavaScript verifies the MD5."""
+    body = str(message["MessageBody"]).encode()
+    return {"MessageId": "message", "MD5OfMessageBody": hashlib.md5(body, usedforsecurity=False).hexdigest()}
 
 
 @contextmanager

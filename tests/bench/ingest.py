@@ -50,7 +50,7 @@ def measure(root: Path) -> Iterator[Result]:
     """Compares with the smallest possible job: a hash over the body, and a check that the body is text."""
     secret = generate_secret()
     body, event = _signed_event(secret)
-    ingest = _ingest(secret)
+    ingest = _ingest(secret, signed_ms=time.time_ns() // 1_000_000)
     key = base64.b64decode(secret.removeprefix("whsec_"))
 
     def bare(_: object) -> None:
@@ -75,6 +75,7 @@ def measure(root: Path) -> Iterator[Result]:
     with _log_to_memory():
         take = in_turns(bare, ours_told, range(_TURNS), time.process_time)
         yield cost("the same with its log line and metric", "HMAC and UTF-8", take, of=_REQUESTS)
+        assert ingest.answer(event).status == 202
 
 
 def google_accounts() -> list[dict[str, Any]]:
@@ -105,7 +106,8 @@ def _signed_event(secret: str) -> tuple[bytes, dict[str, Any]]:
     return request.body, json.loads(json.dumps(event))
 
 
-def _ingest(secret: str) -> Ingest:
+def _ingest(secret: str, signed_ms: int) -> Ingest:
+    """Ingest with a clock that stops a second after the signature: a long measurement does not make it too old."""
     aws = _Aws(secret)
     queue = Queue(cast("SQSClient", aws), "https://sqs.example.test/sync")
     return Ingest(
@@ -113,7 +115,7 @@ def _ingest(secret: str) -> Ingest:
         Secret(cast("SecretsManagerClient", aws), "arn"),
         sync_queue=queue,
         parked_queue=queue,
-        clock_ms=lambda: time.time_ns() // 1_000_000,
+        clock_ms=lambda: min(time.time_ns() // 1_000_000, signed_ms + 1_000),
     )
 
 

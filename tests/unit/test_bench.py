@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from rich.console import Console
 
+from tests.bench.aws import Aws
 from tests.bench.results import Result, Target, show
 from tests.bench.turns import Turns, cost, gain, in_turns, until_clear
 
@@ -59,3 +60,14 @@ def test_the_table_has_the_spread_and_the_verdict() -> None:
     assert "2.5 to 4.5" in timed
     assert "unclear" in timed
     assert "ok" in counted
+
+
+def test_the_aws_of_the_bench_answers_as_clients_verify() -> None:
+    made = Aws({})
+    sent = made.answer("SendMessage", {"QueueUrl": "queue", "MessageBody": "é"})
+    entries = [{"Id": "first", "MessageBody": "é"}, {"Id": "second", "MessageBody": ""}]
+    batch = made.answer("SendMessageBatch", {"QueueUrl": "queue", "Entries": entries})
+    of_both = {each["Id"]: each["MD5OfMessageBody"] for each in batch["Successful"]}
+    assert sent["MD5OfMessageBody"] == of_both["first"] == "66ddcd97cfdeabb2f6fb8a999b4bc76f"
+    assert of_both["second"] == "d41d8cd98f00b204e9800998ecf8427e"
+    assert len(made.messages()) == 3

@@ -14,7 +14,8 @@ from clerk_supabase_cli.local.processes import Guard, LocalStackError, free_port
 from clerk_supabase_cli.standin.backend_api import BASE_PATH
 
 KEY: Final = "sk_live_standin"
-_PATIENCE_SECONDS: Final = 20.0
+# A process that ends is noticed at once; a busy machine takes half a minute to import.
+_PATIENCE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from tests.kit.databases import Database
 if TYPE_CHECKING:
     from tests.bench.peers.measure import Bench
 
-_TURNS: Final = 4
 _PAGE: Final = 100
 """The largest page of Stripe's API."""
 
@@ -36,19 +35,19 @@ def measure(bench: Bench, users: int) -> Iterator[Result]:
         pages = _PageAndUpsert(bench, api, users)
         yield gain(
             f"back-fill of {users:,} users, by the clock", "page and upsert, Python",
-            _turns(pages.seconds, lambda: _ours(bench, api)), at_least=10, of=users,
+            _turns(bench, pages.seconds, lambda: _ours(bench, api)), at_least=10, of=users,
         )  # fmt: skip
         stripe = bench.node("stripe.mjs", "back-fill", secret="whsec_bench", port=port)
         yield gain(
             f"back-fill of {users:,} users, by the clock", "Stripe's sync engine, customers",
-            _turns(lambda: stripe.turn(str(users)).seconds, lambda: _ours(bench, api)), of=users,
+            _turns(bench, lambda: stripe.turn(str(users)).seconds, lambda: _ours(bench, api)), of=users,
         )  # fmt: skip
         filled = bench.made.take()
         _reconcile(api, filled)
         copied = _Copy(filled)
         yield cost(
             f"back-fill of {users:,} users, by the clock", "COPY into one table with the same indexes",
-            _turns(copied.seconds, lambda: _ours(bench, api)), of=users,
+            _turns(bench, copied.seconds, lambda: _ours(bench, api)), of=users,
         )  # fmt: skip
 
 
@@ -77,9 +76,9 @@ def customer(customer_id: str, revision: int) -> dict[str, Any]:
     }
 
 
-def _turns(one: Callable[[], float], other: Callable[[], float]) -> Callable[[Turns], None]:
+def _turns(bench: Bench, one: Callable[[], float], other: Callable[[], float]) -> Callable[[Turns], None]:
     def take(turns: Turns) -> None:
-        for _ in range(_TURNS):
+        for _ in range(max(1, bench.turns // 2)):
             turns.add(one(), other())
 
     return take

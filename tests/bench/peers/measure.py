@@ -34,7 +34,6 @@ from tests.kit.databases import Databases, at_port
 from tests.kit.proxy import CountingProxy
 
 _HERE: Final = Path(__file__).parent
-_TURNS: Final = 8
 _WARM_TURNS: Final = 2
 _EVENTS: Final = 50
 _ROUND_TRIP_SECONDS: Final = 0.005
@@ -106,6 +105,8 @@ class Bench:
     aws: Aws
     secret: str
     undo: ExitStack
+    turns: int
+    """The turns of one pair; a back-fill takes half as many."""
 
     def python(self, way: str, *, ours: bool = False, link: float = 0.0) -> Peer:
         """A peer in Python on a database of its own."""
@@ -148,22 +149,22 @@ class Bench:
         return Peer(process, PostgresCpu.of(self.made.server))
 
 
-def measure(root: Path, users: int) -> Iterator[Result]:
-    """Webhooks from ingest to the row, and back-fills of `users` users."""
+def measure(root: Path, users: int, turns: int) -> Iterator[Result]:
+    """Webhooks from ingest to the row, and back-fills of `users` users. `turns`: how many each pair takes."""
     if not (root / ".tools" / "peers" / "node_modules").is_dir():
         raise RuntimeError("the peers are not installed: `make bench` installs them, or `make .tools/peers/.stamp`")
-    with _bench(root) as bench:
+    with _bench(root, turns) as bench:
         yield from _webhooks(bench)
         yield from _stripe(bench)
         yield from back_fill.measure(bench, users)
 
 
 @contextmanager
-def _bench(root: Path) -> Iterator[Bench]:
+def _bench(root: Path, turns: int) -> Iterator[Bench]:
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory()))
         made = undo.enter_context(databases(root))
-        yield Bench(root, folder, made, undo.enter_context(aws({})), generate_secret(), undo)
+        yield Bench(root, folder, made, undo.enter_context(aws({})), generate_secret(), undo, turns)
 
 
 def _webhooks(bench: Bench) -> Iterator[Result]:
@@ -176,7 +177,7 @@ def _webhooks(bench: Bench) -> Iterator[Result]:
         peer = bench.node("pasted.mjs", row.way, link=row.link) if row.is_node else bench.python(row.way, link=row.link)
         yield from _compared(
             f"webhook to row{row.how}", f"pasted handler, {row.name}", traffic, peer, ours[row.ours, row.link],
-            faster=_FASTER if row.has_aim else None, less=_LESS_CPU if row.has_aim else None,
+            turns=bench.turns, faster=_FASTER if row.has_aim else None, less=_LESS_CPU if row.has_aim else None,
         )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def _stripe(bench: Bench) -> Iterator[Result]:
     stripe = bench.node("stripe.mjs", "webhooks", secret=secret, port=1)
     yield from _compared(
         "webhook to row", "Stripe's sync engine, a customer", _traffic(bench), stripe, bench.python("ours", ours=True),
-        theirs=_customers(bench),
+        turns=bench.turns, theirs=_customers(bench),
     )  # fmt: skip
 
 
@@ -197,6 +198,7 @@ def _compared(
     peer: Peer,
     ours: Peer,
     *,
+    turns: int,
     theirs: Iterator[str] | None = None,
     faster: float | None = None,
     less: float | None = None,
@@ -204,11 +206,11 @@ def _compared(
     """Two rows, by the clock and by CPU, of the same turns."""
     by_cpu = Turns()
 
-    def take(turns: Turns) -> None:
-        for _ in range(_TURNS):
+    def take(taken: Turns) -> None:
+        for _ in range(turns):
             file = next(traffic)
             one, other = peer.turn(file if theirs is None else next(theirs)), ours.turn(file)
-            turns.add(one.seconds, other.seconds)
+            taken.add(one.seconds, other.seconds)
             by_cpu.add(one.cpu_seconds, other.cpu_seconds)
 
     # The first turns meet cold caches and plans.

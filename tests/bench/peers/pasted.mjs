@@ -11,7 +11,8 @@ const { known, upsert, record } = JSON.parse(readFileSync(settings.statements, "
 const webhook = new Webhook(settings.secret);
 const client = new pg.Client({ connectionString: settings.database });
 await client.connect();
-const sqs = way === "queue" ? new SQSClient({}) : null;
+// Otherwise the host of the address of the queue comes before AWS_ENDPOINT_URL.
+const sqs = way === "queue" ? new SQSClient({ useQueueUrlAsEndpoint: false }) : null;
 
 function valuesOf(user) {
   const email = user.email_addresses.find((each) => each.id === user.primary_email_address_id)?.email_address ?? null;

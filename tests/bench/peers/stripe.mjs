@@ -1,13 +1,18 @@
 // `node stripe.mjs WAY`: the published package of Stripe's sync engine. `webhooks`: events about customers, in and out as
 // in python_child.py. `back-fill`: each line is the number of customers that the API at the port of the settings lists.
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { StripeSync, runMigrations } from "@supabase/stripe-sync-engine";
 import Stripe from "stripe";
+
+// As a CommonJS module: the ES module looks for its migrations at `__dirname`, which it does not have.
+const { StripeSync, runMigrations } = createRequire(import.meta.url)("@supabase/stripe-sync-engine");
 
 const way = process.argv[2];
 const { database, secret, port } = JSON.parse(process.env.PEER);
-await runMigrations({ databaseUrl: database, schema: "stripe" });
+// Only the logger hears that a migration failed.
+const logger = { info() {}, error(error) { throw error; } };
+await runMigrations({ databaseUrl: database, schema: "stripe", logger });
 const engine = new StripeSync({
   stripeSecretKey: "sk_test_bench", stripeWebhookSecret: secret, poolConfig: { connectionString: database, max: 10 },
 });
