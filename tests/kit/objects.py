@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import (
     apply_missing,
@@ -30,5 +31,8 @@ def made_by_migrations(root: Path, url: str, schema: str = "clerk") -> Manifest:
 
 if __name__ == "__main__":
     checkout = find_root(Path(__file__).parent)
-    with EmbeddedPostgres() as server:
-        write_manifest(checkout, made_by_migrations(checkout, server.create_database("objects")))
+    try:
+        with EmbeddedPostgres() as server:
+            write_manifest(checkout, made_by_migrations(checkout, server.create_database("objects")))
+    except Failure as failure:
+        raise SystemExit(f"make objects: {failure}") from None

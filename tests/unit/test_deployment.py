@@ -330,7 +330,7 @@ def test_without_the_python_of_the_layer_and_without_a_network_one_line_says_wha
         program.chmod(0o755)
     for variable in ("CLERK_SUPABASE_TOOLS", "LAYER_PYTHON"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(ProgramMissing, match=r"^Python 3\.13, for which the layer is built, .* python install 3\.13`$"):
+    with pytest.raises(ProgramMissing, match=r"^Python 3\.13, for which the layer is built, .* LAYER_PYTHON$"):
         Programs.found(tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_the_template_of_a_release_is_the_projects_with_archives_and_one_archite
 def checkout(tmp_path: Path) -> Path:
     """A repository that is ready for 1.0.0, with the files that decide it."""
     folder = tmp_path / "checkout"
-    tree(folder, list(readiness.DOCUMENTS))
+    tree(folder, [*readiness.DOCUMENTS, "sql/released/1.0.0.json"])
     for package in ("cli", "layers/shared"):
         tree(folder, [f"{package}/pyproject.toml"])
         (folder / package / "pyproject.toml").write_text('[project]\nversion = "1.0.0"\n')
@@ -214,6 +214,14 @@ def test_a_missing_document_stops_the_release(checkout: Path) -> None:
     (checkout / "docs" / "upgrade.md").unlink()
     commit(checkout)
     assert readiness.problems(checkout, "") == ["docs/upgrade.md is missing"]
+
+
+def test_a_version_whose_migrations_may_still_change_is_no_release(checkout: Path) -> None:
+    (checkout / "sql" / "released" / "1.0.0.json").rename(checkout / "sql" / "released" / "0.9.0.json")
+    commit(checkout)
+    assert readiness.problems(checkout, "") == [
+        "sql/released/1.0.0.json, the checksums of the migrations, is missing: run `make freeze`, and commit"
+    ]
 
 
 def test_a_commit_whose_tests_did_not_pass_is_no_release_unless_ci_passed_elsewhere(checkout: Path) -> None:
@@ -291,15 +299,29 @@ def test_the_same_commit_gives_the_same_bytes_in_another_folder(whole: Path, tmp
     for file in made[0].iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
     assert json.loads((made[0] / "inputs.json").read_text())["commit"] == readiness.commit_of(whole)
-    printed = list(commands(whole, made[0]))
+    inputs = Inputs(readiness.commit_of(whole), version, PAGE, "3.13.0", "0.0")
+    printed = list(commands(inputs, made[0]))
     assert printed[0] == f'git tag -s v{version} -m "{version}" {readiness.commit_of(whole)}'
     assert f"uv publish {wheel}" in printed
+
+
+def test_a_commit_during_the_build_is_neither_built_nor_tagged(checkout: Path, tmp_path: Path) -> None:
+    output = tmp_path / "made"
+    tree(output, ["clerk_supabase_cli-1.0.0-py3-none-any.whl"])
+    tested = readiness.commit_of(checkout)
+    (checkout / "later").touch()
+    commit(checkout)
+    artifacts.export(checkout, tested, tmp_path / "source")
+    assert (tmp_path / "source" / "LICENSE").is_file()
+    assert not (tmp_path / "source" / "later").exists()
+    inputs = Inputs(tested, "1.0.0", PAGE, "3.13.0", "0.0")
+    assert next(commands(inputs, output)) == f'git tag -s v1.0.0 -m "1.0.0" {tested}'
 
 
 def released_from(checkout: Path, output: Path) -> Path:
     """The files of a release of this checkout, with layers of one file."""
     source = output.with_name(f"{output.name}, source")
-    artifacts.export(checkout, source)
+    artifacts.export(checkout, readiness.commit_of(checkout), source)
     layers = {}
     for architecture in artifacts.ARCHITECTURES:
         layers[architecture] = tree(output.with_name(f"{output.name}, {architecture}"), ["python/module.py"])

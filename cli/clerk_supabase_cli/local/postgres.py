@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -297,7 +298,21 @@ def _copy_wheel(binaries: Path, target: Path) -> Path:
     for libraries in (package.with_name(f"{_WHEEL}.libs"), package / ".dylibs"):
         if libraries.is_dir():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent))
+    _make_readable(target)
     return copy / "bin"
+
+
+def _make_readable(folder: Path) -> None:
+    """Gives every user the right to read a folder of programs, and to run each program that its owner may run.
+
+    With the umask 077, the installed files and their copies belong to one user alone.
+    """
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            readable = stat.S_IRGRP | stat.S_IROTH
+            executable = stat.S_IXGRP | stat.S_IXOTH if mode & stat.S_IXUSR else 0
+            path.chmod(stat.S_IMODE(mode) | readable | executable)
 
 
 def _can_execute(program: Path, account: pwd.struct_passwd) -> bool:

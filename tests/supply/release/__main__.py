@@ -16,7 +16,7 @@ from clerk_supabase_cli.project import find_root
 from tests.supply.bill import write_bill
 from tests.supply.release import artifacts
 from tests.supply.release.artifacts import ARCHITECTURES, SUMS, BuildFailed, Inputs
-from tests.supply.release.readiness import commit_of, git, page_of, problems, version_of, wrong_python
+from tests.supply.release.readiness import git, page_of, problems, version_of, wrong_python
 
 
 @click.command()
@@ -43,18 +43,19 @@ def main(passed: str, page: str, output: Path | None) -> None:
     if reasons:
         raise click.ClickException("no release:\n" + "\n".join(f"- {reason}" for reason in reasons))
     try:
-        build(root, programs, Inputs.of(root, page, programs.python), output)
+        inputs = Inputs.of(root, page, programs.python)
+        build(root, programs, inputs, output)
     except (BuildFailed, Failure) as error:
         raise click.ClickException(str(error)) from error
     click.echo((output / SUMS).read_text(encoding="utf-8"), nl=False)
-    click.echo("\n".join(["", f"written to {output}; with accounts, publish it:", "", *commands(root, output)]))
+    click.echo("\n".join(["", f"written to {output}; with accounts, publish it:", "", *commands(inputs, output)]))
 
 
 def build(root: Path, programs: Programs, inputs: Inputs, output: Path) -> None:
     """Makes the files in a temporary folder, and then puts them in the place of an earlier release."""
     with tempfile.TemporaryDirectory(prefix="clerk-supabase-release-") as scratch:
         source, made = Path(scratch, "source"), Path(scratch, "made")
-        artifacts.export(root, source)
+        artifacts.export(root, inputs.commit, source)
         made.mkdir()
         layers = {name: Path(scratch, name) for name in ARCHITECTURES}
         for architecture, layer in layers.items():
@@ -71,12 +72,15 @@ def may_replace(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and ((folder / SUMS).is_file() or not any(folder.iterdir())))
 
 
-def commands(root: Path, output: Path) -> Iterator[str]:
-    """The commands that publish a release: the tag, the files, the command, the application."""
-    version = version_of(root)
+def commands(inputs: Inputs, output: Path) -> Iterator[str]:
+    """The commands that publish a release: the tag, the files, the command, the application.
+
+    The tag is for the commit that was built, whatever was committed meanwhile.
+    """
+    version = inputs.version
     files = sorted(each.name for each in output.iterdir())
     [wheel] = (name for name in files if name.endswith(".whl"))
-    yield f'git tag -s v{version} -m "{version}" {commit_of(root)}'
+    yield f'git tag -s v{version} -m "{version}" {inputs.commit}'
     yield f"git push origin v{version}"
     yield f"cd {shlex.quote(str(output))}"
     yield f"sha256sum -c {SUMS}"

@@ -63,10 +63,10 @@ def python_version(python: Path) -> str:
     return _said([str(python), "-I", "-c", "import platform; print(platform.python_version())"])
 
 
-def export(root: Path, folder: Path) -> None:
-    """Writes the files of the commit of a checkout into a folder: no file that git ignores, and no bytecode."""
+def export(root: Path, commit: str, folder: Path) -> None:
+    """Writes the files of a commit into a folder: no file that git ignores, and no bytecode."""
     packed = subprocess.run(
-        ["git", "archive", "--format=tar", "HEAD"], cwd=root, capture_output=True, check=True
+        ["git", "archive", "--format=tar", commit], cwd=root, capture_output=True, check=True
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")

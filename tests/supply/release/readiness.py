@@ -16,6 +16,8 @@ from tests.supply.release.template import APPLICATION
 
 PASSED: Final = Path(".tools/passed")
 """The file into which `.ci/run` writes the commit that it tested, when everything passed."""
+FROZEN: Final = Path("sql", "released")
+"""The folder with the checksums of the migrations of each release, which `make freeze` writes."""
 DOCUMENTS: Final = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md"),
     *("docs/adopt.md", "docs/deploy.md", "docs/operate.md", "docs/release.md", "docs/upgrade.md"),
@@ -41,6 +43,7 @@ def problems(root: Path, passed: str) -> list[str]:
         *_other_versions(root, version),
         *changelog.problems((root / "CHANGELOG.md").read_text(encoding="utf-8"), version),
         *(f"{name} is missing" for name in DOCUMENTS if not (root / name).is_file()),
+        *_not_frozen(root, version),
         *_untested(root, passed),
         *_tagged(root, version),
     ]
@@ -83,6 +86,11 @@ def _other_versions(root: Path, version: str) -> Iterator[str]:
     )
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         yield f"{version} is no version of a release, such as 1.0.0"
+
+
+def _not_frozen(root: Path, version: str) -> Iterator[str]:
+    if not (root / FROZEN / f"{version}.json").is_file():
+        yield f"{FROZEN}/{version}.json, the checksums of the migrations, is missing: run `make freeze`, and commit"
 
 
 def _untested(root: Path, passed: str) -> Iterator[str]:

@@ -79,4 +79,7 @@ def _python(root: Path, uv: Path) -> Path:
             f"{missing}uv may not write {printable(found[1])}; set UV_CACHE_DIR and UV_PYTHON_INSTALL_DIR to folders "
             "that you may write"
         )
-    raise ProgramMissing(f"{missing}install it, or connect to the internet and run `{uv} python install {wanted}`")
+    raise ProgramMissing(
+        f"{missing}install it, or connect to the internet and run `{uv} python install {wanted}`; if it lies elsewhere "
+        f"than on the search path, name its interpreter in {_PYTHON_VARIABLE}"
+    )
