@@ -195,8 +195,8 @@ types: $(DEV)
 imports: $(DEV)
 	.venv/bin/lint-imports --no-logo
 
-template: $(DEV) .tools/sam/.stamp
-	.venv/bin/cfn-lint
+# SAM runs cfn-lint, with .cfnlintrc.
+template: .tools/sam/.stamp
 	.tools/sam/bin/sam validate --lint
 
 sql: $(DEV)

@@ -67,8 +67,7 @@ def pytest_collectstart() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Searches for garbage again, outside the objects of the collection."""
-    gc.collect()
+    """Searches for garbage again, outside the objects of the collection and its little garbage."""
     gc.freeze()
     gc.enable()
 

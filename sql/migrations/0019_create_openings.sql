@@ -1,5 +1,8 @@
 -- Finds ways around the policies of a table that clerk_sync.secure() protects: secure() raises an error for such ways,
 -- and `clerk-supabase doctor` looks for new openings later.
+--
+-- Most functions here are plpgsql, which keeps the plan of a query for the session. Before version 18, Postgres plans
+-- the query of an SQL function anew at each call, which would be half the time of secure() and of `doctor`.
 
 -- Whether a schema belongs to the app: not to Postgres, Supabase or this project.
 create function clerk_sync.is_schema_of_app(schema_name name)
@@ -17,38 +20,44 @@ $$;
 -- The roles whose rights a role has or can take, itself included.
 create function clerk_sync.roles_of(member_name name)
 returns setof oid
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select r.oid from pg_catalog.pg_roles as r where pg_has_role(member_name, r.oid, 'member')
+begin
+    return query
+    select r.oid from pg_catalog.pg_roles as r where pg_has_role(member_name, r.oid, 'member');
+end
 $$;
 
 -- The roles out of anon and authenticated with the right to use a schema, as an array.
 create function clerk_sync.schema_open_to(schema_id oid)
 returns name[]
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+begin
+    return array(
         select api.role_name
         from unnest('{anon,authenticated}'::name[]) as api (role_name)
         where exists (
             select from clerk_sync.roles_of(api.role_name) as r (id) where has_schema_privilege(r.id, schema_id, 'usage')
         )
-    )
+    );
+end
 $$;
 
 -- The roles out of anon and authenticated with the right to read or write a relation. For a query by a view with
 -- security_invoker a role needs this right, but no right to use the schema of the relation.
 create function clerk_sync.relation_open_to(relation oid)
 returns name[]
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+begin
+    return array(
         select api.role_name
         from unnest('{anon,authenticated}'::name[]) as api (role_name)
         where exists (
@@ -56,7 +65,8 @@ as $$
             where has_table_privilege(r.id, relation, 'select, insert, update, delete')
             or has_any_column_privilege(r.id, relation, 'select, insert, update')
         )
-    )
+    );
+end
 $$;
 
 -- The roles out of anon and authenticated that can name a relation and read or write its rows; null without such a
@@ -93,10 +103,12 @@ $$;
 -- view that the caller may use, too.
 create function clerk_sync.readers(target regclass)
 returns table (relation oid, passes_policies boolean)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with recursive found as (
         select target::oid as relation, true as passes_policies, true as is_target
         union
@@ -116,47 +128,53 @@ as $$
         inner join pg_catalog.pg_class as c on c.oid = w.ev_class and c.relkind in ('v', 'm')
     )
 
-    select f.relation, bool_or(f.passes_policies) from found as f where not f.is_target group by f.relation
+    select f.relation, bool_or(f.passes_policies) from found as f where not f.is_target group by f.relation;
+end
 $$;
 
 -- The roles out of anon and authenticated that can call a function; null without such a role. A view calls the function
 -- for every role with rights on the view, also without a right to use the function's schema.
 create function clerk_sync.function_shown_to(called oid)
 returns text
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with views as (
-        select c.oid as id, c.relnamespace as schema_id
-        from pg_catalog.pg_depend as d
-        inner join pg_catalog.pg_rewrite as w on w.oid = d.objid
-        cross join lateral (
-            select w.ev_class as id
-            union
-            select r.relation from clerk_sync.readers(w.ev_class) as r
-        ) as v
-        inner join pg_catalog.pg_class as c on c.oid = v.id
-        where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = called
-    )
+begin
+    return (
+        with views as (
+            select c.oid as id, c.relnamespace as schema_id
+            from pg_catalog.pg_depend as d
+            inner join pg_catalog.pg_rewrite as w on w.oid = d.objid
+            cross join lateral (
+                select w.ev_class as id
+                union
+                select r.relation from clerk_sync.readers(w.ev_class) as r
+            ) as v
+            inner join pg_catalog.pg_class as c on c.oid = v.id
+            where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = called
+        )
 
-    select string_agg(api.role_name, ' and ' order by api.role_name)
-    from pg_catalog.pg_proc as p
-    cross join unnest('{anon,authenticated}'::name[]) as api (role_name)
-    where
-        p.oid = called
-        and exists (
-            select from clerk_sync.roles_of(api.role_name) as r (id) where has_function_privilege(r.id, p.oid, 'execute')
-        )
-        and (
-            api.role_name = any(clerk_sync.schema_open_to(p.pronamespace))
-            or exists (
-                select from views as v
-                where
-                    api.role_name = any(clerk_sync.schema_open_to(v.schema_id))
-                    and api.role_name = any(clerk_sync.relation_open_to(v.id))
+        select string_agg(api.role_name, ' and ' order by api.role_name)
+        from pg_catalog.pg_proc as p
+        cross join unnest('{anon,authenticated}'::name[]) as api (role_name)
+        where
+            p.oid = called
+            and exists (
+                select from clerk_sync.roles_of(api.role_name) as r (id)
+                where has_function_privilege(r.id, p.oid, 'execute')
             )
-        )
+            and (
+                api.role_name = any(clerk_sync.schema_open_to(p.pronamespace))
+                or exists (
+                    select from views as v
+                    where
+                        api.role_name = any(clerk_sync.schema_open_to(v.schema_id))
+                        and api.role_name = any(clerk_sync.relation_open_to(v.id))
+                )
+            )
+    );
+end
 $$;
 
 -- A regular expression for a name in the text of a function, quoted or not, up to where the name ends.
@@ -174,11 +192,13 @@ $$;
 -- recursion, and would clear as much memory as it may use for a hash table, at each call: most of the time of a call.
 create function clerk_sync.functions_about(target regclass)
 returns setof oid
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 set work_mem = '256kB'
 as $$
+begin
+    return query
     with recursive relations as (
         select c.oid as id, clerk_sync.mention_of(c.relname) || '($|[^[:alnum:]_$])' as mention
         from pg_catalog.pg_class as c
@@ -218,16 +238,19 @@ as $$
             on f.body ~* a.mention or (f.id, 'pg_proc'::regclass, a.id) in (select u.* from uses as u)
     )
 
-    select a.id from about as a
+    select a.id from about as a;
+end
 $$;
 
 -- The rights granted on a table and on its columns, without the owner's own. grantee_name: null for PUBLIC.
 create function clerk_sync.grants_on(target regclass)
 returns table (grantor_name name, grantee_name name, privilege text, words text, is_grantable boolean)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select
         grantor.rolname,
         grantee.rolname,
@@ -245,7 +268,8 @@ as $$
     ) as a
     inner join pg_catalog.pg_roles as grantor on grantor.oid = a.grantor
     left join pg_catalog.pg_roles as grantee on grantee.oid = a.grantee
-    where c.oid = target and a.grantee <> c.relowner
+    where c.oid = target and a.grantee <> c.relowner;
+end
 $$;
 
 -- The statement that revokes rights. Only its grantor can revoke a right that was not granted by the owner.
@@ -274,10 +298,12 @@ $$;
 -- The views, rules and tables that lead to a table's rows without its policies, in the form of detours().
 create function clerk_sync.detours_by_relations(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select
         case when reader.shown_to is null then 'note' else 'fail' end,
         reader.shown_to is not null,
@@ -376,16 +402,19 @@ as $$
         where
             coalesce(remote.table_name, c.relname) = it.relname
             and coalesce(remote.schema_name, n.nspname) = its_schema.nspname
-    ) as other
+    ) as other;
+end
 $$;
 
 -- The roles that pass a table's policies, or may grant rights on the table to other roles, in the form of detours().
 create function clerk_sync.detours_by_roles(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select
         'fail', true,
         format('its owner %I passes its policies', owner.rolname)
@@ -431,17 +460,20 @@ as $$
             a.grantor_name in ('anon', 'authenticated', 'service_role')
             and a.grantor_name <> (select pg_get_userbyid(c.relowner) from pg_catalog.pg_class as c where c.oid = target)
         group by a.grantor_name, a.grantee_name
-    ) as g
+    ) as g;
+end
 $$;
 
 -- The functions, triggers and publications that get a table's rows, in the form of detours(). Only a person can judge
 -- their use of the rows.
 create function clerk_sync.detours_to_judge(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with about as (
         select f.id from clerk_sync.functions_about(target) as f (id)
     )
@@ -513,7 +545,8 @@ as $$
     from pg_catalog.pg_publication_tables as p
     inner join pg_catalog.pg_namespace as n on n.nspname = p.schemaname
     inner join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = p.tablename
-    where c.oid = target
+    where c.oid = target;
+end
 $$;
 
 -- The ways to a table's rows without its policies, other than rights on the table itself. Each finding says
@@ -536,10 +569,12 @@ $$;
 -- The functions that look up the caller's key for the policies of a table, made by secure().
 create function clerk_sync.helpers_of(target regclass)
 returns setof oid
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select distinct f.oid
     from pg_catalog.pg_policy as p
     inner join pg_catalog.pg_depend as d
@@ -547,32 +582,38 @@ as $$
     inner join pg_catalog.pg_proc as f on f.oid = d.refobjid
     where
         p.polrelid = target and p.polname like 'clerk\_sync\_%'
-        and f.pronamespace = 'clerk_sync'::regnamespace and f.proname like 'requesting\_key\_for\_%'
+        and f.pronamespace = 'clerk_sync'::regnamespace and f.proname like 'requesting\_key\_for\_%';
+end
 $$;
 
 -- The columns of the app's own table of users or organizations by which these functions find the caller's key.
 create function clerk_sync.lookups_of(target regclass)
 returns table (relation oid, attnum smallint, column_name name)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     select distinct c.oid, a.attnum, a.attname
     from clerk_sync.helpers_of(target) as h (id)
     inner join pg_catalog.pg_depend as d
         on d.classid = 'pg_proc'::regclass and d.objid = h.id and d.refclassid = 'pg_class'::regclass
     inner join pg_catalog.pg_class as c on c.oid = d.refobjid and c.relnamespace <> 'clerk_sync'::regnamespace
-    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
+    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0;
+end
 $$;
 
 -- The ways by which a caller could become another user for the policies of a table: writes to the app's own table of
 -- users or organizations. In the form of detours(). Only a person can judge a policy that checks Clerk's id.
 create function clerk_sync.detours_by_lookup(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with lookups as (
         select
             l.relation,
@@ -672,7 +713,8 @@ as $$
 
     select d.verdict, d.is_refused, format('%s says who owns its rows, and %s', l.relation::regclass, d.found), d.todo
     from lookups as l
-    cross join lateral clerk_sync.detours_by_roles(l.relation::regclass) as d
+    cross join lateral clerk_sync.detours_by_roles(l.relation::regclass) as d;
+end
 $$;
 
 -- The plans and features for which a condition asks the token or the mirror, as words of entitlements_asked().
@@ -696,10 +738,12 @@ $$;
 -- The differences from the policies made by secure(), in the form of detours().
 create function clerk_sync.altered_policies(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with made (policy_name) as (
         select unnest('{clerk_sync_delete,clerk_sync_insert,clerk_sync_select,clerk_sync_update}'::name[])
     ),
@@ -767,17 +811,20 @@ as $$
         format('its policy %I allows more', p.polname),
         format('drop policy %I on %s, unless that is meant', p.polname, target)
     from present as p
-    where p.polpermissive and not p.is_made
+    where p.polpermissive and not p.is_made;
+end
 $$;
 
 -- The rights of the API's roles on a table beyond the grants of secure(), in the form of detours(). From any grantor,
 -- granted to the role itself, to a role whose member the role is or to PUBLIC, on the table or on a column.
 create function clerk_sync.excess_rights(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with api (role_name, allowed) as (
         values
         ('anon'::name, '{}'::text[]),
@@ -853,7 +900,8 @@ as $$
         ),
         format('revoke %I from %I', i.rolname, i.role_name)
     from inherent as i
-    group by i.role_name, i.rolname
+    group by i.role_name, i.rolname;
+end
 $$;
 
 -- All findings that open a secured table, or may open the table: for secure() and `clerk-supabase doctor`. The worst

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samtranslator.translator.arn_generator import ArnGenerator  # type: ignore[import-untyped]
-from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 Resource = dict[str, Any]
@@ -49,6 +47,10 @@ class Template:
         region: str = "eu-central-1",
     ) -> None:
         """*built*: hashes of uploads, for resources whose code differs from the usual code."""
+        # The import takes half a second, which a process without these tests need not spend.
+        from samtranslator.translator.arn_generator import ArnGenerator  # type: ignore[import-untyped] # noqa: PLC0415
+        from samtranslator.translator.transform import transform  # type: ignore[import-untyped] # noqa: PLC0415
+
         self.source = _parsed(root / "template.yaml")
         packaged = copy.deepcopy(self.source)
         for name, resource in packaged["Resources"].items():
