@@ -716,6 +716,7 @@ declare
     of_kind clerk_sync.kinds;
     keys text[];
     part text[];
+    moments timestamptz[];
     is_full boolean;
     is_kept boolean;
 begin
@@ -757,13 +758,19 @@ begin
                 of_kind.relation, of_kind.key_column
             ) into part using keys[:size];
             keys := keys[size + 1:];
+            -- Such rows would be found again and again. Compared with the moments of this statement: since then, another
+            -- session may have moved a tombstone, and left a row of this part to a later part of its own.
             execute format(
-                'update %1$s as kept set deleted_at = wrong.due from (select r.id, r.due from %3$s) as wrong '
-                'where kept.%2$I = wrong.id',
+                'with wrong as materialized (select r.id, r.due from %3$s), '
+                'written as (update %1$s as kept set deleted_at = wrong.due from wrong where kept.%2$I = wrong.id) '
+                'select array_agg(wrong.id), array_agg(wrong.due) from wrong',
                 of_kind.relation, of_kind.key_column, is_wrong
-            ) using part;
-            -- Such rows would be found again and again.
-            execute format('select exists (select from %s)', is_wrong) into is_kept using part;
+            ) into part, moments using part;
+            execute format(
+                'select exists (select from %1$s as r inner join unnest($1, $2) as w (id, due) on r.%2$I = w.id '
+                'where r.%2$I = any($1) and r.deleted_at is distinct from w.due)',
+                of_kind.relation, of_kind.key_column
+            ) into is_kept using part, moments;
             if is_kept then
                 raise restrict_violation using
                     message = 'a trigger of the app keeps rows of a deleted object as they are',

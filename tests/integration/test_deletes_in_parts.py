@@ -19,6 +19,7 @@ from clerk_supabase_cli.operate.status import read_database, unfinished_problems
 from tests.kit import billing
 from tests.kit.databases import Connection, Database, Databases, acting_as, rows, value
 from tests.kit.histories import CREATED_AT
+from tests.kit.polling import eventually
 from tests.kit.webhooks import deleted, membership, organization, user
 
 MEMBERS = 60
@@ -269,6 +270,101 @@ def test_a_trigger_that_keeps_a_row_is_named_and_ends_no_other_delete(store: Sto
     assert unfinished(admin) == [("organization", "org_1", True)]
     admin.execute("drop trigger keep on clerk.subscription_items")
     finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+IN_THE_WAY: dict[str, LiteralString] = {
+    "a trigger that raises what passes elsewhere": (
+        "create function public.keep() returns trigger language plpgsql as $$ begin raise lock_not_available; end $$; "
+        "create trigger keep before update on clerk.subscription_items for each row "
+        "when (old.clerk_org_id = 'org_1') execute function public.keep()"
+    ),
+    "a lock": (
+        "select from clerk.organization_memberships where clerk_org_id = 'org_1' and deleted_at is null for update"
+    ),
+}
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("statement", IN_THE_WAY.values(), ids=IN_THE_WAY)
+def test_a_row_that_is_not_available_ends_no_other_delete(
+    statement: LiteralString, store: Store, admin: Connection, database: Database
+) -> None:
+    populate(store)
+    store.apply([organization("org_2", at=1)])
+    store.apply([membership(f"orgmem_of_2_{n}", org_id="org_2", user_id=f"user_{n}", at=1) for n in range(MEMBERS)])
+    for org in ("org_1", "org_2"):
+        assert isinstance(store.apply([deleted("organization", org, at=5)])[0], DeleteUnfinished)
+    hasty = Store(Fixed(database.worker_url_with(lock_timeout="200ms")))
+    with closing(hasty), database.connect() as app:
+        app.execute("begin")
+        app.execute(statement)
+        if "trigger" in statement:
+            app.execute("commit")
+        finish_deletes(hasty, lambda: True)
+        assert unfinished(admin) == [("organization", "org_1", True)]
+        app.rollback()
+    admin.execute("drop trigger if exists keep on clerk.subscription_items")
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+def waits_for_advisory_lock(admin: Connection) -> bool:
+    return bool(value(admin, "select exists (select from pg_locks where locktype = 'advisory' and not granted)"))
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_tombstone_that_moves_during_a_part_is_no_trigger_that_keeps_a_row(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    """The delete of the user leaves the row that the other session has locked to a later part."""
+    populate(store)
+    others = [f"org_other_{n}" for n in range(MEMBERS)]
+    store.apply([user("user_60", at=1), *(organization(each, at=1) for each in others)])
+    store.apply([membership(f"orgmem_{each}", org_id=each, user_id="user_60", at=1) for each in others])
+    store.apply([membership("orgmem_60", user_id="user_60", at=1)])
+    store.apply([deleted("organization", "org_1", at=5)])
+    admin.execute(
+        "create function public.wait() returns trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$; "
+        "create trigger wait before update on clerk.organization_memberships for each row "
+        "when (old.clerk_membership_id = 'orgmem_60') execute function public.wait()"
+    )
+    is_deleted: LiteralString = "select deleted_at is not null from clerk_sync.entities where id = 'user_60'"
+    with ThreadPoolExecutor() as threads, database.connect() as app, closing(store.twin()) as twin:
+        app.execute("select pg_advisory_lock(1)")
+        organizations = threads.submit(finish_deletes, store, lambda: True)
+        eventually(lambda: waits_for_advisory_lock(admin), bool)
+        users = threads.submit(twin.apply, [deleted("user", "user_60", at=4)])
+        eventually(lambda: value(admin, is_deleted), bool)
+        app.execute("select pg_advisory_unlock(1)")
+        organizations.result()
+        assert not isinstance(users.result()[0], ChangeRefused)
+    assert ("organization", "org_1", True) not in unfinished(admin)
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+    moment: LiteralString = (
+        "select deleted_at = (select deleted_at from clerk.users where clerk_id = 'user_60') "
+        "from clerk.organization_memberships where clerk_membership_id = 'orgmem_60'"
+    )
+    assert value(admin, moment)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_only_the_first_delete_of_a_batch_gets_a_part_when_the_time_is_over(store: Store, admin: Connection) -> None:
+    """A part of each would take longer than SyncFunction has."""
+    ids = [f"org_{n}" for n in range(4)]
+    store.apply([organization(each, at=1) for each in ids])
+    store.apply([user(f"user_{n}", at=1) for n in range(9)])
+    for each in ids:
+        store.apply([membership(f"{each}_{n}", org_id=each, user_id=f"user_{n}", at=1) for n in range(9)])
+    events = [deleted("organization", each, at=5) for each in ids]
+    left = "select count(*) from clerk.organization_memberships where deleted_at is null and clerk_org_id <> 'org_0'"
+    assert store.apply(events)[0] == "deleted"
+    # The first three rows of all of them were hidden with the organizations.
+    assert value(admin, left) >= 9 * 3 - ROWS_IN_PART
+    numbers = [len([each for each in store.apply(events) if isinstance(each, DeleteUnfinished)]) for _ in range(3)]
+    assert numbers == [2, 1, 0]
     assert (shown(admin), unfinished(admin)) == (0, [])
 
 
