@@ -72,15 +72,16 @@ def is_compared(kind: Kind) -> bool:
     return kind in READ_KINDS or kind not in FACTS
 
 
-def compared_with(kind: Kind) -> Kind | None:
-    """The kind whose comparison also repairs this kind, which Clerk does not list; None without such a kind."""
-    return next((each for each, facts in FACTS.items() if facts.carrier == kind), None)
+def compared_with(kind: Kind) -> str | None:
+    """The plural of the objects with which runs compare this kind, which Clerk does not list; None without such."""
+    carried = next((each for each, facts in FACTS.items() if facts.carrier == kind), None)
+    return plural(carried) if carried else (FACTS[kind].enclosing or None if kind in FACTS else None)
 
 
 def why_not_compared(kind: Kind) -> str:
     """Some words about a kind without a list in Clerk: `no list in Clerk`, or the kind that is compared instead."""
     other = compared_with(kind)
-    return f"with {plural(other)}" if other else "no list in Clerk"
+    return f"with {other}" if other else "no list in Clerk"
 
 
 def what_heals(kind: Kind) -> str:

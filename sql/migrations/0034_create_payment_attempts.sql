@@ -13,7 +13,7 @@ create table clerk.payment_attempts (
     subtotal bigint,
     tax bigint,
     currency text,
-    subscription_item_ids text[] not null default '{}',
+    subscription_item_ids text[],
     billing_date timestamptz,
     paid_at timestamptz,
     failed_at timestamptz,
@@ -34,7 +34,9 @@ comment on column clerk.payment_attempts.status is
 comment on column clerk.payment_attempts.charge_type is 'checkout or recurring.';
 comment on column clerk.payment_attempts.amount is
 'The grand total, in the smallest unit of the currency, such as cents; so are subtotal and tax.';
-comment on column clerk.payment_attempts.subscription_item_ids is 'Ids of the items that the attempt pays for.';
+comment on column clerk.payment_attempts.subscription_item_ids is
+'Ids of the items that the attempt pays for. Null: only a comparison has written the row, as Clerk''s Backend API '
+'names one of the items at most.';
 comment on column clerk.payment_attempts.deleted_at is 'Clerk''s clock: when the payer was deleted.';
 
 create index payment_attempts_user_idx on clerk.payment_attempts (clerk_user_id) where clerk_user_id is not null;

@@ -315,7 +315,8 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
     assert verdict == "ok"
     assert "domains are switched off in Clerk" in words
     assert "subscriptions are compared with subscription items: a run reads the subscription of a payer if" in words
-    assert "payment attempts are not compared, as Clerk has no list of them: replay the messages" in words
+    assert "payment attempts are compared with billing statements: a full run compares the attempts of all" in words
+    assert "sessions are not compared, as Clerk has no list of them: replay the messages" in words
 
 
 def test_a_kind_that_clerk_does_not_list_is_named_with_what_repairs_it(

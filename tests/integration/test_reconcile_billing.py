@@ -9,7 +9,7 @@ import pytest
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.reconcile.request import Mode
-from clerk_supabase_cli.standin.billing.objects import feature
+from clerk_supabase_cli.standin.billing.objects import attempt, feature
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
@@ -217,3 +217,93 @@ def test_a_plan_that_clerk_lists_again_is_there_again(rig: Rig) -> None:
     rig.world.others["plan"][plan_id] = plan
     assert rig.run().state == "complete"
     assert features_here(rig) == features_in_clerk(rig)
+
+
+# Payment attempts, which Clerk lists inside billing statements only
+
+ATTEMPTS = "select clerk_payment_attempt_id, status, amount, statement_id from clerk.payment_attempts"
+
+
+def attempts_in_clerk(rig: Rig) -> set[tuple[object, ...]]:
+    return {
+        (each["id"], each["status"], each["totals"]["grand_total"]["amount"], each["statement_id"])
+        for each in rig.world.billing.attempts.values()
+    }
+
+
+def requests_for_statements(rig: Rig) -> int:
+    return sum(times for path, times in rig.api.counts.items() if path.endswith("/billing/statements"))
+
+
+def test_the_first_run_fills_payment_attempts(rig: Rig) -> None:
+    assert {*rows(rig.admin, ATTEMPTS)} == attempts_in_clerk(rig)
+    assert len(attempts_in_clerk(rig)) > 3
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_lost_and_edited_payment_attempts_are_repaired(rig: Rig, mode: Mode) -> None:
+    lost, edited = list(rig.world.billing.attempts)[:2]
+    rig.admin.execute("delete from clerk.payment_attempts where clerk_payment_attempt_id = %s", [lost])
+    rig.admin.execute(
+        "update clerk.payment_attempts set status = 'by hand' where clerk_payment_attempt_id = %s", [edited]
+    )
+    report = rig.run(mode)
+    assert (report.state, report.reason) == ("complete", None)
+    assert report.counts["payment_attempt"]["repaired"] == 2
+    assert {*rows(rig.admin, ATTEMPTS)} == attempts_in_clerk(rig)
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_a_payment_attempt_that_no_statement_holds_stays(rig: Rig, mode: Mode) -> None:
+    rig.world.billing.attempts.clear()
+    before = rows(rig.admin, ATTEMPTS)
+    report = rig.run(mode)
+    assert (report.state, report.findings) == ("complete", 0)
+    assert rows(rig.admin, ATTEMPTS) == before != []
+
+
+def test_a_full_run_reads_all_statements_and_a_quick_run_the_newest_page(rig: Rig) -> None:
+    payer, items = next(iter(rig.world.billing.attempts.values()))["payer"], [*rig.world.billing.items.values()][:1]
+    for number in range(600):
+        made = {"created_at": 1 + number, "updated_at": 1 + number, "statement_id": f"stmt_{number}"}
+        rig.world.billing.attempts[f"cpa_old{number}"] = attempt(f"cpa_old{number}", payer, items, **made)
+    before = requests_for_statements(rig)
+    assert rig.run("quick").state == "complete"
+    assert requests_for_statements(rig) == before + 1
+    assert {*rows(rig.admin, ATTEMPTS)} < attempts_in_clerk(rig)
+    report = rig.run()
+    assert (report.state, requests_for_statements(rig)) == ("complete", before + 3)
+    assert {*rows(rig.admin, ATTEMPTS)} == attempts_in_clerk(rig)
+
+
+def test_what_only_webhooks_tell_of_a_payment_attempt_outlives_a_comparison(rig: Rig) -> None:
+    columns = "select subtotal, tax, billing_date, subscription_item_ids, failure_code from clerk.payment_attempts"
+    rig.admin.execute(
+        "update clerk.payment_attempts set subtotal = 7, tax = 1, billing_date = '2026-01-01', "
+        "failure_code = 'declined', subscription_item_ids = '{subi_1,subi_2}'"
+    )
+    before = rows(rig.admin, columns)
+    assert rig.run().findings == 0
+    rig.admin.execute("update clerk.payment_attempts set status = 'by hand'")
+    report = rig.run()
+    assert report.counts["payment_attempt"]["repaired"] == len(before)
+    assert rows(rig.admin, columns) == before
+
+
+@pytest.mark.parametrize("groups", [None, [{}], "none"])
+def test_a_statement_without_readable_attempts_leaves_a_run_incomplete(rig: Rig, groups: object) -> None:
+    broken = Fault(alter=lambda found: [json.dumps(json.loads(each) | {"groups": groups}).encode() for each in found])
+    rig.api.faults.add(broken, path="/billing/statements")
+    before = rows(rig.admin, ATTEMPTS)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "payment attempts" in str(report.reason)
+    assert rows(rig.admin, ATTEMPTS) == before
+
+
+def test_refused_statements_leave_a_run_incomplete_and_all_else_compared(rig: Rig) -> None:
+    rig.api.faults.add(answering(404, code="resource_not_found"), path="/billing/statements", times=10)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "payment attempts were not compared" in str(report.reason)
+    assert report.counts["subscription_item"]["compared"] > 0

@@ -8,7 +8,7 @@ import pytest
 
 from clerk_supabase.model.changes import Delete, Delivery, changes_of
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.found_kinds import LIST_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, LIST_KINDS
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.faults import (
     Fault,
@@ -26,8 +26,8 @@ from tests.kit.reconciling import MINUTE, Queued, Rig, rig_with, user
 pytestmark = pytest.mark.mirror(5_000)
 """5,000 users, all of them mirrored."""
 
-# The instance, the latest changes, the number of users, and a page of each list.
-QUIET = 3 + len(LIST_KINDS)
+# The instance, the latest changes, the number of users, and a page of each list and of billing statements.
+QUIET = 3 + len(LIST_KINDS) + len(ENCLOSED_KINDS)
 
 
 def test_a_quick_run_before_there_was_a_full_one_is_a_full_one(database: Database) -> None:

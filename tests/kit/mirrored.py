@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase.clerk.walk import PAGE_SIZE
 from clerk_supabase.model.facts import Facts
 from clerk_supabase.model.found_kinds import FACTS, REPAIR_PREFIX, SYNCED_TYPES
 from clerk_supabase_cli.event_types import (
@@ -238,6 +239,8 @@ def _comparisons() -> str:
 
 def _comparison(facts: Facts) -> tuple[str, str, str]:
     """The full run, the quick run, and what repairs the rows after lost events."""
+    if facts.enclosing_path:
+        return f"all in {facts.enclosing}", f"those in the newest {PAGE_SIZE} {facts.enclosing}", what_heals(facts.kind)
     if not is_compared(facts.kind):
         return "- Clerk has no list of all", "-", what_heals(facts.kind)
     quick = "new and missing ones; of the rest an eighth, or all of fewer than 500"

@@ -33,7 +33,7 @@ def compared(patient: Patient) -> Iterator[Finding]:
         oldest = OLDEST_USERS_SECONDS if kind == "user" else bound
         name = plural(kind)
         if other := compared_with(kind):
-            yield ok(f"{name} are compared with {plural(other)}: {what_heals(kind)}")
+            yield ok(f"{name} are compared with {other}: {what_heals(kind)}")
         elif not is_compared(kind):
             yield ok(f"{name} are not compared, as Clerk has no list of them: {what_heals(kind)}")
         elif each.is_switched_off:

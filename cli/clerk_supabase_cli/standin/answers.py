@@ -272,6 +272,15 @@ class Answers:
     def subscription_of_organization(self, _: Request, alter: Alter, org: str) -> bytes:
         return billing.subscription(self.world.billing, self._organization(org)["id"], alter)
 
+    def statements(self, request: Request, alter: Alter) -> bytes:
+        return billing.statements(self.world.billing, request, alter)
+
+    def statement(self, _: Request, alter: Alter, statement_id: str) -> bytes:
+        return billing.statement(self.world.billing, statement_id, alter)
+
+    def attempts_of_statement(self, request: Request, alter: Alter, statement_id: str) -> bytes:
+        return billing.attempts_of_statement(self.world.billing, request, statement_id, alter)
+
     # The rest
 
     def others(self, kind: Kind, request: Request, alter: Alter) -> bytes:
@@ -391,6 +400,14 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                 ("GET", "/sessions", Answers.sessions, _PAGES | {"user_id", "client_id", "status"}),
                 ("GET", "/sessions/{id}", Answers.session, _NONE),
                 ("GET", "/billing/subscription_items", Answers.subscription_items, billing.ITEMS_PARAMETERS),
+                ("GET", "/billing/statements", Answers.statements, billing.STATEMENTS_PARAMETERS),
+                ("GET", "/billing/statements/{id}", Answers.statement, _NONE),
+                (
+                    "GET",
+                    "/billing/statements/{id}/payment_attempts",
+                    Answers.attempts_of_statement,
+                    billing.STATEMENTS_PARAMETERS,
+                ),
                 ("GET", "/billing/plans", Answers.plans, billing.PLANS_PARAMETERS),
                 ("GET", "/users/{id}/billing/subscription", Answers.subscription_of_user, _NONE),
                 ("GET", "/organizations/{id}/billing/subscription", Answers.subscription_of_organization, _NONE),

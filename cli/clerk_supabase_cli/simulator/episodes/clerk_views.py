@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE
-from clerk_supabase.model.found_kinds import FACTS, LIST_KINDS, READ_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, LIST_KINDS, READ_KINDS
 from clerk_supabase_cli.standin import faults
 from clerk_supabase_cli.standin.answers import Alter, Answers
 from clerk_supabase_cli.standin.faults import Fault, Request
@@ -16,6 +16,7 @@ from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 
+_ENCLOSING: Final = frozenset(FACTS[kind].enclosing_path for kind in ENCLOSED_KINDS)
 _LISTS: Final = tuple(FACTS[kind].list_path or "/users" for kind in READ_KINDS if FACTS[kind].is_read_by_id)
 
 
@@ -86,8 +87,14 @@ def _population(users: Iterable[tuple[str, Json]]) -> Population:
 
 
 def lagging(history: History, now: Callable[[], int], most_ms: int, chance: Random) -> Callable[[Request], World]:
-    """Views of several servers, each behind by up to *most_ms*."""
-    return lambda _: history.at(now() - chance.choice((0, chance.randint(0, most_ms), most_ms)))
+    """Views of several servers, each behind by up to *most_ms*. Statements are never behind, and draw no number."""
+
+    def view(request: Request) -> World:
+        if request.path in _ENCLOSING:
+            return history.at(now())
+        return history.at(now() - chance.choice((0, chance.randint(0, most_ms), most_ms)))
+
+    return view
 
 
 def short_lists(history: History, chance: Random, *, is_counted: bool) -> tuple[Callable[[Request], World], set[str]]:

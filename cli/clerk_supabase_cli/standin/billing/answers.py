@@ -18,6 +18,7 @@ from clerk_supabase_cli.standin.samples import Json
 
 ITEMS_PARAMETERS: Final = frozenset({"limit", "offset", "include_free", "status", "payer_type", "plan_id", "query"})
 PLANS_PARAMETERS: Final = frozenset({"limit", "offset", "payer_type"})
+STATEMENTS_PARAMETERS: Final = frozenset({"limit", "offset", "paginated"})
 _STATUSES: Final = ("active", "ended", "past_due", "upcoming", "free_trial")
 _PAYERS: Final = ("user", "org")
 _FLAGS: Final = ("", "true", "false")
@@ -55,6 +56,39 @@ def subscription(billing: Billing, parent_id: str, alter: Alter) -> bytes:
         raise not_found()
     told = objects.told_subscription(found, _newest_first(billing.items_of(found["id"])))
     return b"".join(alter([msgspec.json.encode(told)]))
+
+
+def statements(billing: Billing, request: Request, alter: Alter) -> bytes:
+    """The statements of all payers, the newest first, each with its payment attempts."""
+    found = [objects.told_statement(*each) for each in _statements(billing).items()]
+    found.sort(key=lambda each: (each["timestamp"], each["id"]), reverse=True)
+    return _page(found, request, alter)
+
+
+def statement(billing: Billing, statement_id: str, alter: Alter) -> bytes:
+    """A statement. Raises Rejection for an unknown id."""
+    told = objects.told_statement(statement_id, _attempts_of(billing, statement_id))
+    return b"".join(alter([msgspec.json.encode(told)]))
+
+
+def attempts_of_statement(billing: Billing, request: Request, statement_id: str, alter: Alter) -> bytes:
+    """The payment attempts of a statement, the newest first. Raises Rejection for an unknown id."""
+    found = _attempts_of(billing, statement_id)
+    return _page([objects.told_attempt(each) for each in found], request, alter)
+
+
+def _attempts_of(billing: Billing, statement_id: str) -> list[Json]:
+    found = _statements(billing).get(statement_id)
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _statements(billing: Billing) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for each in _newest_first(billing.attempts.values()):
+        found.setdefault(each["statement_id"], []).append(each)
+    return found
 
 
 def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:

@@ -141,7 +141,7 @@ def attempt(
         "instance_id": INSTANCE_ID,
         "payment_id": f"cpay_{attempt_id.partition('_')[2]}",
         "invoice_id": "",
-        "statement_id": "stmt_2Local",
+        "statement_id": _statement_id(payer, created_at),
         "gateway_external_id": "pi_2Local",
         "status": "pending",
         "created_at": created_at,
@@ -174,6 +174,11 @@ def attempt(
             for each in items
         ],
     } | changes
+
+
+def _statement_id(payer: Json, moment: int) -> str:
+    """The statement of a payer's month."""
+    return f"stmt_{payer['id'].partition('_')[2]}{moment // MONTH}"
 
 
 def money(amount: int) -> Json:
@@ -227,6 +232,59 @@ def told_subscription(subscription: Json, items: Sequence[Json]) -> Json:
         "past_due_at": subscription["past_due_at"],
         "subscription_items": [told_item(each) for each in items],
         "eligible_for_free_trial": False,
+    }
+
+
+def told_attempt(attempt: Json) -> Json:
+    """A Clerk BillingPaymentAttempt: one item, and neither the date of billing nor the reason of a failure."""
+    item = attempt["subscription_items"][0]
+    total = attempt["totals"]["grand_total"]
+    return {
+        "object": "commerce_payment",
+        "id": attempt["id"],
+        "payment_id": attempt["payment_id"],
+        "instance_id": INSTANCE_ID,
+        "charge_type": attempt["charge_type"],
+        "payee_id": attempt["payee"]["id"],
+        "payee": attempt["payee"],
+        "payer_id": attempt["payer"]["id"],
+        "payer": _told_payer(attempt["payer"]),
+        "subscription_item_id": item["id"],
+        "subscription_item": {"object": "commerce_subscription_item", "id": item["id"], "status": item["status"]},
+        "amount": total,
+        "totals": None,
+        "payment_method_id": "cpm_2Local",
+        "payment_method": {"object": "commerce_payment_method", "id": "cpm_2Local", "payment_type": "card"},
+        "statement_id": attempt["statement_id"],
+        "gateway_external_id": None,
+        "gateway_external_url": None,
+        "status": attempt["status"],
+        "paid_at": attempt["paid_at"],
+        "failed_at": attempt["failed_at"],
+        "created_at": attempt["created_at"],
+        "updated_at": attempt["updated_at"],
+    }
+
+
+def told_statement(statement_id: str, attempts: Sequence[Json]) -> Json:
+    """A Clerk BillingStatement of one payer. `attempts`: at least one, the newest first."""
+    total = money(sum(each["totals"]["grand_total"]["amount"] for each in attempts if each["status"] == "paid"))
+    moment = attempts[-1]["created_at"]
+    return {
+        "object": "commerce_statement",
+        "id": statement_id,
+        "instance_id": INSTANCE_ID,
+        "timestamp": moment,
+        "payer": _told_payer(attempts[0]["payer"]),
+        "status": "open",
+        "totals": {"grand_total": total, "subtotal": total, "base_fee": total, "tax_total": money(0)},
+        "groups": [
+            {
+                "object": "commerce_statement_group",
+                "timestamp": moment,
+                "items": [told_attempt(each) for each in attempts],
+            }
+        ],
     }
 
 

@@ -17,6 +17,7 @@ from clerk_supabase.clerk.pages import (
     Item,
     Look,
     Page,
+    objects_inside,
     read_array,
     read_count,
     read_envelope,
@@ -25,7 +26,7 @@ from clerk_supabase.clerk.pages import (
 )
 from clerk_supabase.clerk.walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
-from clerk_supabase.model.facts import Facts, ListKind
+from clerk_supabase.model.facts import Facts, Kind, ListKind
 from clerk_supabase.model.found_kinds import FACTS
 
 MOST_IDS: Final = 100
@@ -95,6 +96,11 @@ class Clerk:
             return self._page_from_the_end(facts, offset, size)
         parameters: Parameters = [("order_by", "+created_at"), ("limit", size), ("offset", offset)]
         return self._get(facts.list_path, [*facts.list_filters, *parameters], read_envelope)
+
+    def enclosed(self, kind: Kind) -> Iterator[Page]:
+        """Every object of a kind that stands in other objects. The newest of these other objects come first."""
+        facts = FACTS[kind]
+        return (objects_inside(page, facts.enclosed_in) for page in self.listed(facts.enclosing_path))
 
     # Organizations
 

@@ -5,8 +5,8 @@ An odd object never spoils its page: each object stays a piece of the JSON text,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
@@ -116,6 +116,7 @@ class Unreadable(ValueError):
 
 
 _RAWS: Final = msgspec.json.Decoder(list[Raw])
+_FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
 _GLANCES: Final = msgspec.json.Decoder(list[_Glance])
 _RAW_ENVELOPE: Final = msgspec.json.Decoder(_RawEnvelope)
 _GLANCE_ENVELOPE: Final = msgspec.json.Decoder(_GlanceEnvelope)
@@ -149,6 +150,33 @@ def read_envelope(body: bytes, observed_at: int) -> Page:
         except (*_NOT_AS_EXPECTED, KeyError) as error:
             raise Unreadable("not a list of objects with their total_count") from error
         return _page_taken_apart(parts.get(b'"data"', b""), total_count, observed_at)
+
+
+def objects_inside(around: Page, names: Sequence[str]) -> Page:
+    """The objects inside the objects of a page. `names`: the names of the arrays on the way; the last array has them.
+
+    `size`, `total_count`, `joins` and `is_new` stay as the page of the enclosing objects says.
+    """
+    items: list[Item] = []
+    odd = list(around.odd)
+    for each in around.items:
+        try:
+            for array in _arrays_inside(Raw(each.json()), names):
+                page = read_array(bytes(memoryview(array)), each.observed_at)
+                items += page.items
+                odd += page.odd
+        except (*_NOT_AS_EXPECTED, KeyError):
+            odd.append(f"{each.id}: no readable {'.'.join(names)}")
+    return replace(around, items=items, odd=odd)
+
+
+def _arrays_inside(enclosing: Raw, names: Sequence[str]) -> Iterator[Raw]:
+    array = _FIELDS.decode(enclosing)[names[0]]
+    if len(names) == 1:
+        yield array
+        return
+    for each in _RAWS.decode(array):
+        yield from _arrays_inside(each, names[1:])
 
 
 def read_object(body: bytes, observed_at: int) -> Item:

@@ -292,6 +292,8 @@ class PaymentAttempt(_OfPayer):
     # Clerk's documents call charge_type so.
     type: Name = None
     totals: Annotated[_Totals | None, Loss.odd] = None
+    # The grand total in the Backend API, where `totals` may be null.
+    amount: MoneyOrNone = None
     failed_reason: Annotated[_Failure | None, Loss.odd] = None
     subscription_items: Annotated[list[_ItemOfPayment], EMPTY_LIST, Loss.odd] = []
     billing_date: Moment = None
@@ -299,9 +301,19 @@ class PaymentAttempt(_OfPayer):
     failed_at: Moment = None
 
     def columns(self) -> Columns:
-        """The row of the table payment_attempts."""
+        """The row of the table payment_attempts. The Backend API tells no failure, no date of billing and one item."""
         totals, failure = self.totals or _Totals(), self.failed_reason or _Failure()
-        total = totals.grand_total or Money()
+        total = totals.grand_total or self.amount or Money()
+        told_by_events: dict[str, Columns] = {
+            "billing_date": {"billing_date": timestamp(self.billing_date)},
+            "failed_reason": {"failure_code": failure.code, "decline_code": failure.decline_code},
+            "subscription_items": {"subscription_item_ids": [each.id for each in self.subscription_items if each.id]},
+        }
+        amounts = {
+            "subtotal": totals.subtotal and totals.subtotal.amount,
+            "tax": totals.tax_total and totals.tax_total.amount,
+        }
+        told = [columns for name, columns in told_by_events.items() if name in self.model_fields_set]
         return {
             "clerk_payment_attempt_id": self.id,
             **self.of_payer(),
@@ -310,15 +322,11 @@ class PaymentAttempt(_OfPayer):
             "status": self.status,
             "charge_type": self.charge_type or self.type,
             "amount": total.amount,
-            "subtotal": totals.subtotal and totals.subtotal.amount,
-            "tax": totals.tax_total and totals.tax_total.amount,
+            **_known(amounts),
             "currency": total.currency,
-            "subscription_item_ids": [each.id for each in self.subscription_items if each.id],
-            "billing_date": timestamp(self.billing_date),
+            **{name: value for columns in told for name, value in columns.items()},
             "paid_at": timestamp(self.paid_at),
             "failed_at": timestamp(self.failed_at),
-            "failure_code": failure.code,
-            "decline_code": failure.decline_code,
             "created_at": timestamp(self.created_at),
         }
 

@@ -36,6 +36,13 @@ class Facts:
     """Path of Clerk's Backend API that lists all objects of the instance by creation; empty: there is no such list."""
     list_filters: tuple[tuple[str, str], ...] = ()
     """Parameters of every request for the list."""
+    enclosing_path: str = ""
+    """Path of Clerk's Backend API that lists, the newest first, the objects around the objects of this kind, which
+    Clerk lists nowhere else."""
+    enclosed_in: tuple[str, ...] = ()
+    """Names of the arrays on the way into such an object; the last array has the objects of this kind."""
+    enclosing: str = ""
+    """Name of the enclosing objects in reports."""
     again_path: str = ""
     """Request to the Backend API that reads objects again.
 

@@ -42,6 +42,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType({kind: module.FACTS for ki
 
 KINDS: Final[tuple[Kind, ...]] = (*FACTS, "private_metadata")
 LIST_KINDS: Final[tuple[ListKind, ...]] = tuple(kind for kind, facts in FACTS.items() if facts.list_path)
+ENCLOSED_KINDS: Final[tuple[Kind, ...]] = tuple(kind for kind, facts in FACTS.items() if facts.enclosing_path)
 READ_KINDS: Final[tuple[ReadKind, ...]] = ("user", *LIST_KINDS)
 
 KIND_NAMES: Final[Mapping[Kind, str]] = MappingProxyType({kind: facts.plural for kind, facts in FACTS.items()})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.found_kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, READ_KINDS
 from clerk_supabase.reconcile.corrections.deletes import Deletes, delete_gone
 from clerk_supabase.reconcile.corrections.emptied import repair_held
 from clerk_supabase.reconcile.corrections.held_up import StillWrong, retry_held_up
@@ -41,6 +41,7 @@ def conclude(
     emptied = repair_held(work)
     sure = [kind for kind in READ_KINDS if kind in doubts and doubts[kind] is None]
     unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in READ_KINDS if doubts.get(kind) is not None]
+    unsure += [f"{doubts[kind]}" for kind in ENCLOSED_KINDS if doubts.get(kind) is not None]
     deletes = delete_gone(work, sure) if emptied.stop is None else Deletes()
     tallies = [window.tally for window in work.runs.windows(work.run_id)]
     left, are_too_many = _left_out(work, tallies, retry_held_up(work))

@@ -26,12 +26,13 @@ from clerk_supabase.errors import (
     WrongInstance,
 )
 from clerk_supabase.model.facts import ListKind, ReadKind
-from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, LIST_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, KIND_NAMES, LIST_KINDS
 from clerk_supabase.reconcile.conclusion import Ended, conclude
 from clerk_supabase.reconcile.corrections.feeds import compare_feeds, retry_unfed
 from clerk_supabase.reconcile.corrections.row_checks import ROWS_OF_QUICK_RUN, check_rows
 from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
 from clerk_supabase.reconcile.drift import doubts_about_end
+from clerk_supabase.reconcile.enclosed import compare_enclosed, plan_enclosed
 from clerk_supabase.reconcile.lease import renewed_lease
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings, Work
@@ -61,7 +62,9 @@ _OF_ORGANIZATIONS: Final = tuple(
     if kind == "organization" or ("organization" in FACTS[kind].parents.values() and not FACTS[kind].carrier)
 )
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
-_BILLING_SWITCHED_OFF = "Billing is switched off in Clerk: plans, subscriptions and their items were not compared"
+_BILLING_SWITCHED_OFF = (
+    "Billing is switched off in Clerk: plans, subscriptions, their items and payment attempts were not compared"
+)
 
 
 class Reconcile:
@@ -167,7 +170,7 @@ class Reconcile:
         check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
-            planned = [*plan_all(work), *plan_lists(is_quick=False)]
+            planned = [*plan_all(work), *plan_lists(is_quick=False), *plan_enclosed()]
             self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
             windows = self._runs.windows(work.run_id)
         compare_windows(work, [window for window in windows if window.kind == "user"])
@@ -183,7 +186,7 @@ class Reconcile:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
         check_rows(work, ROWS_OF_QUICK_RUN)
-        planned = [(0, "user", None, None), *plan_lists(is_quick=True)]
+        planned = [(0, "user", None, None), *plan_lists(is_quick=True), *plan_enclosed()]
         self._runs.plan(work.run_id, work.begun.lease, planned, {})
         changed = compare_changes(work, watermark)
         silent.newest_change = changed.newest
@@ -202,6 +205,9 @@ class Reconcile:
         doubts: dict[ReadKind, str | None] = {}
 
         def compare(kind: ListKind) -> None:
+            if kind in ENCLOSED_KINDS:
+                doubts[kind] = compare_enclosed(work, kind, is_quick=False)
+                return
             # Read each time: the window has the counts of its pages.
             if not self._window(work, kind).is_done:
                 compare_list(work, kind, self._window(work, kind))
@@ -218,6 +224,9 @@ class Reconcile:
         windows = {window.number: window for window in self._runs.windows(work.run_id)}
 
         def compare(kind: ListKind) -> None:
+            if kind in ENCLOSED_KINDS:
+                doubts[kind] = compare_enclosed(work, kind, is_quick=True)
+                return
             of_kind = compare_quickly(work, kind, windows, watermark)
             doubts[kind] = of_kind.deletes
             of_all.more += of_kind.more
@@ -231,7 +240,7 @@ class Reconcile:
     ) -> Sequence[str]:
         """Compare each list that Clerk has; return a sentence for each feature that is switched off."""
         switched_off: dict[ListKind, str] = {}
-        for kind in LIST_KINDS:
+        for kind in (*LIST_KINDS, *ENCLOSED_KINDS):
             if kind in switched_off:
                 continue
             try:
@@ -251,6 +260,8 @@ class Reconcile:
                 doubts[kind] = f"{KIND_NAMES[kind]} were not compared ({error})"
         for kind in switched_off:
             doubts.pop(kind, None)
+            if kind in ENCLOSED_KINDS:
+                continue
             note_switched_off(work, kind)
         return list(dict.fromkeys(switched_off.values()))
 

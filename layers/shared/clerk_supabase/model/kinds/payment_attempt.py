@@ -18,6 +18,11 @@ FACTS: Final = Facts(
     event="paymentAttempt",
     verbs=("created", "updated"),
     parents={"clerk_user_id": "user", "clerk_org_id": "organization"},
+    enclosing_path="/billing/statements",
+    enclosed_in=("groups", "items"),
+    enclosing="billing statements",
+    is_list_whole=False,
+    healed_by="a full run compares the attempts of all billing statements, a quick run of the newest 500",
 )
 
 
