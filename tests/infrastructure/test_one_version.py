@@ -39,8 +39,9 @@ def test_another_version_is_written_into_every_place(root: Path, tmp_path: Path)
         place: len(each) for place, each in numbers(root).items()
     }
     assert "\nMAJOR: Final = 12\n" in (tmp_path / "layers/shared/clerk_supabase/version.py").read_text()
-    with pytest.raises(ValueError, match=r"'1\.0' is no version"):
-        write(tmp_path, "1.0")
+    for number in ("1.0", "01.1.0", "\N{ARABIC-INDIC DIGIT ONE}.1.0"):
+        with pytest.raises(ValueError, match="is no version"):
+            write(tmp_path, number)
 
 
 def test_the_command_prints_the_version() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from clerk_supabase_cli.project import find_root
 
-_NUMBER: Final = r"\d+\.\d+\.\d+"
+_NUMBER: Final = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*)){2}"
 _CONSTANT: Final = "layers/shared/clerk_supabase/version.py"
 # The number is between the two groups. The template names it for its readers and the application repository of AWS, and
 # in the description of each function.

@@ -23,14 +23,16 @@ class Addresses:
         Raises gaierror when no address is known.
         """
         if self._lookup is None:
-            self._lookup = Future()
+            begun: Future[list[str]] = Future()
             # A daemon: an interpreter that ends does not wait for the resolver.
-            Thread(target=_look_up, args=(self._host, self._port, self._lookup), daemon=True).start()
+            Thread(target=_look_up, args=(self._host, self._port, begun), daemon=True).start()
+            self._lookup = begun
         lookup = self._lookup
         try:
             self._known = lookup.result(seconds)
-        except (TimeoutError, OSError, UnicodeError) as error:
+        except (TimeoutError, OSError, UnicodeError, MemoryError) as error:
             if not self._known:
+                self._lookup = None if lookup.done() else lookup
                 reason = "the resolver did not answer in time" if isinstance(error, TimeoutError) else str(error)
                 raise socket.gaierror(socket.EAI_AGAIN, reason) from error
         if lookup.done():
@@ -41,7 +43,7 @@ class Addresses:
 def _look_up(host: str, port: int, lookup: Future[list[str]]) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, MemoryError) as error:
         lookup.set_exception(error)
     else:
         lookup.set_result(list(dict.fromkeys(str(place[0]) for *_, place in found)))
