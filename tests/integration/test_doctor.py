@@ -165,6 +165,7 @@ def test_a_migration_that_is_missing_altered_or_unknown_is_named(doctor: Doctor,
     assert "not applied: 0021_create_session_role" in missing
     assert "changed after they were applied: 0003_create_audit_log" in altered
     assert "9999_from_the_future" in unknown
+    assert "of a newer version than this command" in unknown
 
 
 def test_migrations_that_another_tool_applied_pass(doctor: Doctor, admin: Connection) -> None:

@@ -209,11 +209,21 @@ def test_a_database_of_a_newer_version_is_left_alone(
     (tmp_path / "sql" / "migrations" / "9001_of_the_app.sql").write_text("select 1;")
     admin.execute("insert into clerk_sync.migrations (name) values ('8999_from_the_future')")
     admin.execute("drop function clerk_sync.begin_run(jsonb)")
-    said = "of a newer version than this checkout, with 8999_from_the_future"
+    said = "of a newer version than this command, with 8999_from_the_future"
     with pytest.raises(MigrationFailed, match=said):
         list(migrate(database.url, tmp_path))
     with pytest.raises(MigrationFailed, match=said):
         repair_database(database.url, tmp_path, is_trial=False)
+
+
+def test_after_a_way_back_doctor_does_not_advise_to_repair_the_objects_of_a_later_version(
+    database: Database, admin: Connection
+) -> None:
+    admin.execute("insert into clerk_sync.migrations (name) values ('8999_from_the_future')")
+    admin.execute("create or replace function clerk_sync.revoke_default_rights() returns void language sql as ''")
+    verdict, said = Doctor({"DATABASE_URL": database.url}).verdict("objects")
+    assert verdict == "skipped", said
+    assert "of a newer version than this command, with 8999_from_the_future" in said
 
 
 @pytest.mark.parametrize("loss", ["delete from clerk_sync.migrations", "drop table clerk_sync.migrations"])

@@ -195,7 +195,10 @@ def migrations(patient: Patient) -> Iterator[Finding]:
         )
     newer = newer_than(files, recorded)
     if newer:
-        yield warn(f"of a newer version than this checkout: {', '.join(newer)}", "check that version out")
+        yield warn(
+            f"of a newer version than this command: {', '.join(newer)}",
+            "use the command of that version; functions of an earlier minor version work with it: docs/upgrade.md",
+        )
     if older := sorted(recorded.keys() - files.keys() - set(newer)):
         yield fail(f"of another version than this checkout: {', '.join(older)}", _REPAIR)
     if not (missing or changed or newer or older):

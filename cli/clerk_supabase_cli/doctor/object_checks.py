@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
-from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
+from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
 from clerk_supabase_cli.operate.install.exposure import faults
-from clerk_supabase_cli.operate.install.migrations import differing_objects, has_objects
+from clerk_supabase_cli.operate.install.migrations import NewerDatabase, differing_objects, has_objects
 from clerk_supabase_cli.operate.objects.comparison import Difference
 from clerk_supabase_cli.operate.objects.repair import statements
 
@@ -27,7 +27,11 @@ def objects(patient: Patient) -> Iterator[Finding]:
         if not has_objects(connection):
             yield fail("nothing of this project is in the database", "clerk-supabase migrate")
             return
-        found = differing_objects(connection, patient.named.root)
+        try:
+            found = differing_objects(connection, patient.named.root)
+        except NewerDatabase as error:
+            yield skipped(str(error))
+            return
         exposed = faults(connection)
     for difference in found[:_MOST_NAMED]:
         # Without an index everything works, but more slowly.

@@ -79,6 +79,10 @@ class MigrationFailed(Failure):
     """A migration could not be applied; its file changed nothing."""
 
 
+class NewerDatabase(MigrationFailed):
+    """The database is of a newer version than this command."""
+
+
 class ObjectsDiffer(MigrationFailed):
     """The objects of the database differ from the objects made by the migrations."""
 
@@ -244,8 +248,12 @@ def is_restored_without_list(connection: psycopg.Connection, root: Path) -> bool
 def differing_objects(connection: psycopg.Connection, root: Path) -> list[Difference]:
     """The differences between the objects of a database and the migrations of the checkout.
 
-    Raises MigrationFailed when sql/objects.json is out of date.
+    Raises NewerDatabase, whose objects this version does not know, and MigrationFailed when sql/objects.json is out of
+    date.
     """
+    files = [migration.name for migration in read_migrations(root)]
+    if newer := newer_than(files, applied(connection)):
+        raise NewerDatabase(_of_newer_version(newer))
     return differences(connection, _current_manifest(root, mirror_schema(connection)))
 
 
@@ -329,7 +337,8 @@ def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
 
 
 def _of_newer_version(newer: Sequence[str]) -> str:
-    return f"the database is of a newer version than this checkout, with {', '.join(newer)}: check that version out"
+    names = ", ".join(newer)
+    return f"the database is of a newer version than this command, with {names}: use the command of that version"
 
 
 def _objects(found: Sequence[Difference]) -> str:

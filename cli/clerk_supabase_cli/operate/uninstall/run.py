@@ -33,8 +33,8 @@ def look(connection: Connection, root: Path) -> Removal:
         recorded = applied(connection)
         if newer := newer_than([migration.name for migration in read_migrations(root)], recorded):
             raise NotUninstalled(
-                f"the database is of a newer version than this checkout, with {', '.join(newer)}: "
-                "check that version out, which knows all objects"
+                f"the database is of a newer version than this command, with {', '.join(newer)}: "
+                "use the command of that version, which knows all objects"
             )
         return plan(connection, manifest, has_ours=bool(recorded) or holds_ours(connection, manifest))
 
