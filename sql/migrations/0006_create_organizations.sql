@@ -143,10 +143,11 @@ select clerk_sync.register(
 );
 select clerk_sync.register(
     'invitation', 4, 'clerk.organization_invitations', 'clerk_invitation_id',
-    parents => '{"clerk_org_id": "organization"}'
+    parents => '{"clerk_org_id": "organization"}', is_read_by_id => true
 );
 select clerk_sync.register(
-    'domain', 5, 'clerk.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
+    'domain', 5, 'clerk.organization_domains', 'clerk_domain_id',
+    parents => '{"clerk_org_id": "organization"}', is_read_by_id => true
 );
 select clerk_sync.register(
     'private_metadata', 1000, 'clerk_sync.private_metadata', 'entity_id',

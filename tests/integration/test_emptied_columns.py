@@ -169,6 +169,51 @@ def test_permissions_of_memberships_pull_the_brake_too_and_few_of_them_are_read_
     assert value(rig.admin, lost) == FEW
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "reason"),
+    [
+        ("/organization_invitations", "email_address", "email_address would lose its value in 11 of 11 invitations"),
+        ("/organization_invitations", "status", "status would lose its value in 11 of 11 invitations"),
+        ("/organization_domains", "name", "name would lose its value in 11 of 11 domains"),
+    ],
+)
+def test_a_list_of_invitations_or_domains_that_lacks_a_field_empties_nothing(
+    rig: Rig, path: str, field: str, reason: str
+) -> None:
+    for _ in range(FEW + 1):
+        rig.world.invite()
+        rig.world.add_domain()
+    assert rig.run().state == "complete"
+    everything = "select to_jsonb(i) from clerk.organization_{} as i order by 1"
+    before = [rows(rig.admin, everything.format(each)) for each in ("invitations", "domains")]
+    rig.api.faults.add(with_null(field), path=path)
+    report = rig.run()
+    assert (report.state, reason in str(report.reason)) == ("stopped", True)
+    assert [rows(rig.admin, everything.format(each)) for each in ("invitations", "domains")] == before
+    assert rig.run().findings == 0
+
+
+@pytest.mark.parametrize("kind", ["invitation", "domain"])
+def test_a_few_invitations_and_domains_that_lose_a_value_are_read_again_and_repaired(rig: Rig, kind: str) -> None:
+    rig.world.invite()
+    rig.world.add_domain()
+    assert rig.run().state == "complete"
+    if kind == "invitation":
+        objects, field, query = (
+            rig.world.invitations,
+            "email_address",
+            "select email_address from clerk.organization_invitations",
+        )
+    else:
+        objects, field, query = rig.world.domains, "name", "select name from clerk.organization_domains"
+    rig.world.now += MINUTE
+    [object_id] = objects
+    objects[object_id] |= {field: None, "updated_at": rig.world.now}
+    report = rig.run()
+    assert (report.state, report.counts[kind]["repaired"]) == ("complete", 1)
+    assert rows(rig.admin, query) == [(None,)]
+
+
 def test_missing_rows_and_rows_known_from_other_objects_alone_are_filled_as_usual(rig: Rig) -> None:
     change(rig, EVERYBODY, first_name=None)
     rig.forget(*(user(number) for number in range(20)))

@@ -8,7 +8,8 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE
-from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, LIST_KINDS, READ_KINDS
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, LIST_KINDS
 from clerk_supabase_cli.standin import faults
 from clerk_supabase_cli.standin.answers import Alter, Answers
 from clerk_supabase_cli.standin.faults import Fault, Request
@@ -17,7 +18,9 @@ from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 
 _ENCLOSING: Final = frozenset(FACTS[kind].enclosing_path for kind in ENCLOSED_KINDS)
-_LISTS: Final = tuple(FACTS[kind].list_path or "/users" for kind in READ_KINDS if FACTS[kind].is_read_by_id)
+SHORTENED: Final[tuple[Kind, ...]] = ("user", "organization", "membership", "permission", "role")
+"""The kinds whose lists leave objects out."""
+_LISTS: Final = tuple(FACTS[kind].list_path or "/users" for kind in SHORTENED)
 
 
 class Views(Answers):

@@ -7,17 +7,16 @@ from random import Random
 from typing import Any, Final
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.episodes import said
-from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
+from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, SHORTENED, lagging, short_lists
 from clerk_supabase_cli.simulator.episodes.happenings.life import crowd
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
 
-_LISTED: Final = tuple(kind for kind in READ_KINDS if FACTS[kind].is_read_by_id)
 _MOST_REQUESTS: Final = 100
 """More requests than any run needs to compare so few objects."""
 
@@ -118,7 +117,7 @@ def short_run(stage: Stage, chance: Random) -> None:
     shown = {
         place[1]
         for place in snapshot.rows
-        if place[0] in _LISTED and snapshot.shows(place) and not _is_younger(stage, snapshot, place)
+        if place[0] in SHORTENED and snapshot.shows(place) and not _is_younger(stage, snapshot, place)
     }
     _seeing(stage, lambda: run(stage, chance, left_out=ids & shown, is_fresh=False), view)
     if chance.random() < 0.5:
@@ -175,7 +174,7 @@ def run_with_answer(
 
 def _matters(stage: Stage, name: str, path: str) -> bool:
     """Tells whether a run misses objects because of the answer; an empty list leaves nothing out."""
-    kind = {FACTS[kind].list_path or "/users": kind for kind in _LISTED}.get(path)
+    kind = {FACTS[kind].list_path or "/users": kind for kind in SHORTENED}.get(path)
     if kind is None:
         return False
     snapshot = stage.snapshot()

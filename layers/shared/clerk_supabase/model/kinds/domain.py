@@ -19,6 +19,7 @@ FACTS: Final = Facts(
     parents={"clerk_org_id": "organization"},
     list_path="/organization_domains",
     again_path="/organization_domains?organization_id={organization}&order_by=+created_at",
+    is_read_by_id=True,
 )
 
 

@@ -20,6 +20,7 @@ FACTS: Final = Facts(
     parents={"clerk_org_id": "organization"},
     list_path="/organization_invitations",
     again_path="/organizations/{organization}/invitations/{id}",
+    is_read_by_id=True,
 )
 
 
