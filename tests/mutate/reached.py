@@ -1,4 +1,4 @@
-"""Which tests run which line of Python, and which function of SQL: recorded once, by running all tests."""
+"""A record of the tests that run each line of Python and each function of SQL, made once by running all tests."""
 
 from __future__ import annotations
 
