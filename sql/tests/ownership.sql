@@ -234,6 +234,11 @@ from (
         'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
     ),
     (
+        'grant update on public.people to authenticated; '
+        || 'create policy mine on public.people using (id::text = (select auth.jwt() ->> ''person''))',
+        'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
+    ),
+    (
         'create view public.names as select id, name from public.people; grant update on public.names to authenticated',
         'fail: %authenticated may write the view public.names of public.people%'
     ),

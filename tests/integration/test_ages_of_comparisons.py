@@ -47,6 +47,13 @@ def test_a_complete_run_counts_for_every_kind(rig: Rig) -> None:
     assert moved(before, rig) == ALL
 
 
+def test_a_run_that_knew_no_moment_of_clerk_says_nothing_about_changes(rig: Rig) -> None:
+    rig.admin.execute("delete from clerk_sync.sweeps where kind = 'user'")
+    rig.admin.execute("update clerk_sync.reconcile_runs set as_of = 0")
+    query = "select changed_until, compared_until from clerk_sync.compared_until() where kind = 'user'"
+    assert rows(rig.admin, query) == [(None, None)]
+
+
 @pytest.mark.parametrize("mode", ["full", "quick"])
 def test_nothing_counts_as_compared_that_the_brake_for_deletes_left_as_it_was(rig: Rig, mode: str) -> None:
     for number in range(MEMBERS, MEMBERS + 12):

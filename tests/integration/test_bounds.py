@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import CheckViolation, InvalidParameterValue
+from psycopg.errors import CheckViolation, InvalidParameterValue, NotNullViolation
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
@@ -170,6 +170,22 @@ def test_a_part_of_a_list_holds_no_moment_that_postgres_cannot_convert(
         admin.execute(
             "insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at) values ('x', %s, %s, %s)", moments
         )
+
+
+@pytest.mark.parametrize("moments", [(1, 0, 0), (LAST, LAST, LAST)])
+def test_a_part_of_a_list_holds_the_first_and_the_last_moment(moments: tuple[int, int, int], admin: Connection) -> None:
+    admin.execute(
+        "insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at) values ('x', %s, %s, %s)", moments
+    )
+    found = rows(admin, "select ends_at, visited_at, compared_at from clerk_sync.sweeps where kind = 'x'")
+    assert found == [moments]
+
+
+@pytest.mark.parametrize("column", ["hold_back_days", "deliveries_days", "audit_days", "runs_days", "sessions_days"])
+def test_every_least_time_is_a_number(column: str, admin: Connection) -> None:
+    statement = sql.SQL("insert into clerk_sync.retention ({}) values (null)").format(sql.Identifier(column))
+    with pytest.raises(NotNullViolation, match=column):
+        admin.execute(statement)
 
 
 @pytest.mark.parametrize("days", [0, 36_500])

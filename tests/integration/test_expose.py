@@ -94,6 +94,15 @@ def test_a_caller_sees_through_a_view_what_the_policies_show(
         assert rows(admin, "select role from public.organization_memberships") == []
 
 
+def test_a_profile_leads_to_the_memberships_of_its_own_user(synced: None, admin: Connection) -> None:
+    query = (
+        "select p.clerk_id, m.clerk_membership_id from clerk.users_public as p"
+        " cross join lateral clerk.memberships(p) as m order by p.clerk_id"
+    )
+    with acting_as(admin, "authenticated", OURS):
+        assert rows(admin, query) == [("user_ada", "orgmem_ada"), ("user_eve", "orgmem_eve")]
+
+
 def test_relationships_are_inlined_so_that_the_planner_sees_the_tables(synced: None, admin: Connection) -> None:
     with acting_as(admin, "authenticated", OURS):
         plan = rows(

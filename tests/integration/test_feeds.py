@@ -268,6 +268,26 @@ def test_strange_tables_are_followed(
     assert rows(admin, names) == [("Ada",)]
 
 
+def test_a_type_that_postgres_would_compare_as_a_number_is_compared_as_a_text(store: Store, admin: Connection) -> None:
+    admin.execute(
+        """
+        create type public.tag;
+        create function public.tag_in(cstring) returns public.tag language internal immutable strict as 'textin';
+        create function public.tag_out(public.tag) returns cstring language internal immutable strict as 'textout';
+        create type public.tag (input = public.tag_in, output = public.tag_out, like = text);
+        create function public.length_of(public.tag) returns integer language sql as 'select length($1::text)';
+        create cast (public.tag as integer) with function public.length_of(public.tag) as implicit;
+        create table public.tagged (clerk text primary key, name public.tag)
+        """
+    )
+    name = "mirror.first_name::public.tag"
+    switch(admin, table="public.tagged", key={"clerk": "mirror.clerk_id"}, update={"name": name})
+    store.apply(alone(upsert("user_1", first_name="Ada")))
+    store.apply(alone(upsert("user_1", version=2, first_name="Eve")))
+    assert unfed(admin) == []
+    assert rows(admin, "select name::text from public.tagged") == [("Eve",)]
+
+
 REJECTED: list[tuple[dict[str, Any], str]] = [
     ({"table": "public.nothing"}, "there is no table public.nothing"),
     ({"kind": "nothing"}, "kind is none of"),

@@ -247,6 +247,18 @@ def test_no_late_event_restores_anything(how: str, pipeline: Pipeline, admin: Co
     assert places_with(admin, *CANARIES) == []
 
 
+def test_all_that_is_erased_counts_as_deleted_since_the_erasure_at_the_latest(
+    pipeline: Pipeline, admin: Connection, command: Command
+) -> None:
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
+    began = value(admin, "select clock_timestamp()")
+    command.run("forget", ADA, "--yes")
+    purged = rows(admin, "select kind, delete_recorded_at from clerk_sync.entities where purged_at >= %s", began)
+    assert {kind for kind, _ in purged} >= {"user", "invitation"}
+    assert [kind for kind, recorded_at in purged if recorded_at is None] == []
+
+
 def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
     store: Store, admin: Connection, command: Command
 ) -> None:

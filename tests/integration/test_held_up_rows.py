@@ -131,6 +131,17 @@ def test_a_repair_held_up_by_a_lock_is_made_at_the_end_of_the_run_if_the_lock_is
     assert rig.column(HELD, "last_name") == "Newer"
 
 
+def test_a_value_that_a_locked_row_would_lose_is_held_up_and_lost_by_a_quick_run(rig: Rig) -> None:
+    assert rig.column(HELD, "last_name") is not None
+    rig.world.update("user", HELD, {"last_name": None})
+    with locked(rig, "users", "clerk_id", HELD):
+        report = run_hastily(rig)
+    assert (report.state, report.reason) == ("complete", HELD_UP)
+    assert rig.findings(report)[HELD].outcome == "held up"
+    assert rig.run("quick").state == "complete"
+    assert rig.column(HELD, "last_name") is None
+
+
 def test_a_missing_membership_whose_organization_is_locked_is_found_again_by_the_next_quick_run(rig: Rig) -> None:
     member = next(iter(rig.world.memberships))
     [(org_id,)] = rows(rig.admin, "select clerk_org_id from clerk.organizations")

@@ -295,6 +295,19 @@ def test_an_address_that_another_user_has_proven_to_be_theirs_by_now_stays_where
     assert value(admin, "select body is not null from clerk_sync.parked_events") is is_verified
 
 
+def test_a_user_whose_address_stands_in_a_locked_parked_event_is_kept_until_it_is_free(
+    store: Store, database: Database, admin: Connection
+) -> None:
+    store.apply([of("user_1", 1), deleted("user", "user_1", at=2)])
+    store.park([ParkedEvent(Envelope("msg_1", f'{{"about": "{ADDRESS}"}}'.encode(), RECEIVED_AT), "refused", "why")])
+    with database.connect() as other, other.transaction():
+        other.execute("select from clerk_sync.parked_events for update")
+        assert purge(database, hold_back="0") == [("user", "kept", "locked by another transaction", 1)]
+    admin.execute("update clerk_sync.not_purged set try_again_at = now()")
+    assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
+    assert value(admin, "select body is null from clerk_sync.parked_events") is True
+
+
 def _second(verification: dict[str, Any], primary: str | None) -> Any:
     element = samples.email_address("idn_1", ADDRESS, CREATED_AT) | {"verification": verification}
     return user("user_2", at=3, email_addresses=[element], primary_email_address_id=primary)

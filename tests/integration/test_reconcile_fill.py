@@ -16,9 +16,10 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, Databases, rows, tables, value
 from tests.kit.polling import eventually
-from tests.kit.reconciling import rig_with
+from tests.kit.reconciling import Queued, rig_with
 
 CREATED_AT = 1_700_000_000_000
 READ_AT = CREATED_AT + 60_000
@@ -115,6 +116,17 @@ def test_a_page_that_postgres_refuses_leaves_nothing_behind(store: Store, admin:
     with pytest.raises(ChangeRefused):
         Runs(store).fill(RUN, page(user(1), user(2, first_name="Robot")))
     assert value(admin, "select count(*) from clerk_sync.entities") == 0
+
+
+def test_a_user_who_cannot_be_read_keeps_no_other_from_being_inserted_at_once(
+    database: Database, account: Account
+) -> None:
+    with rig_with(database, 30) as rig:
+        unreadable, *others = rig.world.users
+        rig.world.update("user", unreadable, {"email_addresses": None})
+        report = rig.run(repairs=Queued(account, rig.store).repairs)
+        assert (report.counts["user"]["repaired"], report.counts["user"]["unusable"]) == (29, 1)
+        assert rig.shown() == set(others)
 
 
 def test_memberships_by_the_hundred_are_hidden_where_a_parent_is_deleted(database: Database) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
+from clerk_supabase.postgres.batch import as_json, element_of
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.faults import answering, without_date
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import value
 from tests.kit.histories import alone, delivered, upsert
 from tests.kit.parked import Command
+<<<<<<< HEAD
 from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker
+=======
+from tests.kit.purging import allow_at_once, purge
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+>>>>>>> mutants22
 
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))
@@ -57,6 +67,17 @@ def result(command: Command, *arguments: str, status: int = 0) -> dict[str, tupl
     """The outcome of each object in the output of the command, and the reason."""
     report = command.json("resync", *arguments, status=status)
     return {each["id"]: (each["done"], each["why"]) for each in report["objects"]}
+
+
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_whether_an_object_was_purged_is_told_as_a_flag(is_purged: bool, rig: Rig) -> None:
+    delete_by(rig, 0, ADA)
+    if is_purged:
+        allow_at_once(rig.admin)
+        assert purge(rig.database, hold_back="0")
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
+        told = Runs(operator).look_at([as_json(element_of(upsert(ADA)))])
+    assert told["user", ADA].is_purged is is_purged
 
 
 @pytest.mark.parametrize("is_by_resync", [False, True])

@@ -95,3 +95,8 @@ def test_the_migrations_change_nothing_when_they_are_run_again_after_the_app_gre
     admin.execute("alter table clerk.users add column favourite text")
     assert list(migrate(database.url, root)) == []
     assert store.apply(alone(upsert())) == ["created"]
+
+
+def test_a_user_whom_the_app_inserted_has_nothing_verified(admin: Connection) -> None:
+    admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
+    assert rows(admin, "select email_verified, phone_verified from clerk.users") == [(False, False)]

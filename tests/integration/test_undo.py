@@ -159,6 +159,13 @@ def test_a_run_that_is_undone_while_at_work_stops(rig: Rig) -> None:
     assert (report.state, report.is_resumed, report.run_id) == ("complete", False, run + 1)
 
 
+def test_a_run_that_was_undone_after_its_process_ended_is_not_continued(rig: Rig) -> None:
+    rig.die_at("end_run")
+    assert rows(rig.admin, "update clerk_sync.reconcile_runs set undone_at = now() where state = 'running' returning 1")
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", False)
+
+
 # At the same moment
 
 

@@ -171,6 +171,15 @@ def test_many_envelopes_arrive_each_with_its_delay_and_attempts(account: Account
     assert sorted(message.envelope.attempts for message in arrived) == list(range(23))
 
 
+def test_many_envelopes_are_sent_in_as_few_requests_as_sqs_allows(account: Account, queue: Queue) -> None:
+    sizes: list[int] = []
+    account.sqs.meta.events.register(
+        "before-parameter-build.sqs.SendMessageBatch", lambda params, **_: sizes.append(len(params["Entries"]))
+    )
+    queue.send_all([(Envelope(f"msg_{number}", b"{}", 5), 0) for number in range(23)])
+    assert sizes == [10, 10, 3]
+
+
 def test_large_envelopes_are_split_over_requests_that_sqs_takes(account: Account, queue: Queue) -> None:
     body = b'"' + b"a" * 400_000 + b'"'
     assert queue.send_all([(Envelope(f"msg_{number}", body, 5), 0) for number in range(5)]) == [None] * 5
