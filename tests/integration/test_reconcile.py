@@ -151,9 +151,10 @@ LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts"
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
 @pytest.mark.parametrize(
-    "fault", [without_field("email_addresses"), with_null("email_addresses"), without_field(*LISTS)]
+    "fault",
+    [without_field("email_addresses"), with_null("email_addresses"), without_field(*LISTS), without_field("banned")],
 )
-def test_a_list_of_users_without_their_addresses_leaves_every_row_as_it_was_and_the_run_says_so(
+def test_a_list_of_users_without_their_addresses_or_verdict_leaves_every_row_as_it_was_and_the_run_says_so(
     rig: Rig, mode: str, fault: Fault
 ) -> None:
     before = tables(rig.admin)["users"]

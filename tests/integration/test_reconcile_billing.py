@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -265,7 +266,7 @@ def test_a_payment_attempt_that_no_statement_holds_stays(rig: Rig, mode: Mode) -
 def test_a_full_run_reads_all_statements_and_a_quick_run_the_newest_page(rig: Rig) -> None:
     payer, items = next(iter(rig.world.billing.attempts.values()))["payer"], [*rig.world.billing.items.values()][:1]
     for number in range(600):
-        made = {"created_at": 1 + number, "updated_at": 1 + number, "statement_id": f"stmt_{number}"}
+        made: dict[str, Any] = {"created_at": 1 + number, "updated_at": 1 + number, "statement_id": f"stmt_{number}"}
         rig.world.billing.attempts[f"cpa_old{number}"] = attempt(f"cpa_old{number}", payer, items, **made)
     before = requests_for_statements(rig)
     assert rig.run("quick").state == "complete"

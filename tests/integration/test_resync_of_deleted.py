@@ -19,12 +19,8 @@ from tests.kit.aws import Account
 from tests.kit.databases import value
 from tests.kit.histories import alone, delivered, upsert
 from tests.kit.parked import Command
-<<<<<<< HEAD
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker
-=======
 from tests.kit.purging import allow_at_once, purge
-from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
->>>>>>> mutants22
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker
 
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A record of the tests that run each line of Python, and each function of SQL: recorded once, by running all tests."""
-=======
 """A record of the tests that run each line of Python and each function of SQL, made once by running all tests."""
->>>>>>> mutants22
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from clerk_supabase_cli.standin import samples
 
 MILLISECONDS = 1_716_883_200_000
 LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")
-LEAST: dict[str, Any] = {"id": "user_1", "updated_at": MILLISECONDS} | {name: [] for name in LISTS}
+LEAST: dict[str, Any] = {"id": "user_1", "updated_at": MILLISECONDS, "banned": False} | {name: [] for name in LISTS}
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -72,10 +72,16 @@ def test_fields_that_clerk_adds_later_do_no_harm() -> None:
     assert parsed.columns() == known.columns()
 
 
-def test_a_user_needs_no_more_than_an_id_a_version_and_the_lists_that_clerk_always_sends() -> None:
+def test_a_user_needs_no_more_than_an_id_a_version_a_verdict_and_the_lists_that_clerk_always_sends() -> None:
     parsed = user()
     assert parsed.public_metadata == {}
-    assert not parsed.banned
+    assert not parsed.locked
+
+
+def test_a_user_without_the_verdict_that_clerk_always_sends_is_unusable() -> None:
+    """Else an answer of Clerk's API that lacks the field would lift the bans of its users."""
+    data = {name: value for name, value in LEAST.items() if name != "banned"}
+    assert reason(json.dumps(event(data=data)).encode()).startswith("User.banned: ")
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,8 @@ class User(ClerkObject):
     unsafe_metadata: ClientMetadata = {}
     password_enabled: ClientFlag = False
     two_factor_enabled: ClientFlag = False
-    banned: Verdict = False
+    # Clerk always sends this verdict: a missing one must not lift a ban.
+    banned: Verdict
     locked: Verdict = False
     deprovisioned: Verdict = False
     legal_accepted_at: Annotated[Milliseconds | None, Loss.whole] = None
@@ -162,7 +163,13 @@ class User(ClerkObject):
     @classmethod
     def stub(cls, **known: Any) -> User:
         """Make a user from the fields in another object, with empty lists: only the user's own object has the lists."""
-        return cls(email_addresses=[], phone_numbers=[], web3_wallets=[], external_accounts=[], **known)
+        lists: dict[str, Any] = {
+            "email_addresses": [],
+            "phone_numbers": [],
+            "web3_wallets": [],
+            "external_accounts": [],
+        }
+        return cls(**lists | {"banned": False} | known)
 
     def columns(self) -> Columns:
         """The row of the table users.
