@@ -57,14 +57,15 @@ comment on column clerk_sync.unfinished_deletes.is_deleted is
 
 alter table clerk_sync.unfinished_deletes enable row level security;
 
--- The most rows of a kind that one statement hides with their parents: a fraction of a second for a small database.
+-- The most rows of a kind that one statement hides with their parents. A trigger of the app may take ten milliseconds for
+-- each of these rows within the limit of a statement.
 create function clerk_sync.rows_in_part()
 returns integer
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select 5000
+    select 1000
 $$;
 
 -- The kinds that can be synced: one row per kind, written by clerk_sync.register().

@@ -707,7 +707,7 @@ declare
     object_id constant text := request ->> 'id';
     size constant integer := clerk_sync.rows_in_part();
     -- A search visits all children, also the children of earlier parts: few searches for many parts.
-    most constant integer := 8 * size;
+    most constant integer := 40 * size;
     until constant timestamptz := clock_timestamp() + interval '3 seconds';
     is_of_object text;
     is_not_purged text;
