@@ -45,7 +45,7 @@ NULLABLE: Final[dict[str, set[str]]] = {
     "clerk.payment_attempts": {
         *("amount", "billing_date", "charge_type", "clerk_org_id", "clerk_user_id", "created_at", "currency"),
         *("decline_code", "deleted_at", "failed_at", "failure_code", "paid_at", "payer_id", "payment_id"),
-        *("statement_id", "status", "subtotal", "tax"),
+        *("statement_id", "status", "subscription_item_ids", "subtotal", "tax"),
     },
     "clerk_sync.private_metadata": {"deleted_at"},
     # Times of events that have not happened to an object.

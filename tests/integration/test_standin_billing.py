@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,8 @@ def test_a_changed_plan_reaches_the_mirror_by_a_comparison(
     instance.entitle(LABS, features="search")
     command.run("reconcile")
     assert features_in_mirror(admin) == features_in_tokens(instance) == {"reports", "search"}
+    # A plan has no time of its own: its answers are ordered by Clerk's `Date`, in seconds.
+    time.sleep(1.1)
     instance.update_plan("gold", payer_type="org", features="dashboard")
     command.run("reconcile", "--quick")
     assert features_in_mirror(admin) == features_in_tokens(instance) == {"dashboard"}
