@@ -27,7 +27,8 @@ _AS_SECONDS: Final = 0.9995
 _WITHOUT_TENTHS: Final = 9.95
 """Seconds that round to `10.0 s`: from there on, tenths are noise."""
 _FIELDS_OF_THE_LOGGER: Final = frozenset(
-    {"level", "message", "location", "timestamp", "service", "exception_name", "stack_trace", "xray_trace_id"}
+    {"level", "message", "location", "timestamp", "service", "version"}
+    | {"exception_name", "stack_trace", "xray_trace_id"}
 )
 
 

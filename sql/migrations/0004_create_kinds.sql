@@ -57,8 +57,8 @@ comment on column clerk_sync.unfinished_deletes.is_deleted is
 
 alter table clerk_sync.unfinished_deletes enable row level security;
 
--- The most rows of a kind that one statement hides with their parents. A trigger of the app may take ten milliseconds for
--- each of these rows within the limit of a statement.
+-- The most rows of a kind that one statement hides with their parents. A trigger of the app may take ten milliseconds
+-- for each of these rows within the limit of a statement.
 create function clerk_sync.rows_in_part()
 returns integer
 language sql

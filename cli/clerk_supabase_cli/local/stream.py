@@ -26,7 +26,7 @@ _NOISE: Final = ("START RequestId:", "END RequestId:", "REPORT RequestId:", "INI
 _PLACED: Final = frozenset(
     {"level", "location", "message", "timestamp", "service", "xray_trace_id", "svix_id", "event_type", "object_id"}
     | {"exception", "exception_name", "stack_trace", "function_name", "function_arn", "function_request_id"}
-    | {"function_memory_size", "cold_start", "sampling_rate"}
+    | {"function_memory_size", "cold_start", "sampling_rate", "version"}
 )
 _STYLES: Final = {"DEBUG": ASIDE, "INFO": GOOD, "WARNING": DOUBTFUL, "ERROR": BAD, "CRITICAL": BAD}
 # The words that say the same as the colours.
