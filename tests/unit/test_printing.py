@@ -98,7 +98,8 @@ def test_no_output_commands_the_terminal(text: str, err: bool) -> None:
 
 
 def test_a_record_of_the_log_is_shown_in_words_beside_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    record = '{"level":"ERROR","location":"send:115","message":"not repaired","service":"x","version":"1.0.0","reason":"\\u001b[2J"}'
+    placed = '"level":"ERROR","location":"send:115","message":"not repaired","service":"x","version":"1.0.0"'
+    record = f'{{{placed},"reason":"\\u001b[2J"}}'
     StandardError().write(f"{record}\nno record\n")
     assert capsys.readouterr().err == "error: not repaired; reason: \\x1b[2J\nno record\n"
 
