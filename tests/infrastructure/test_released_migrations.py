@@ -28,7 +28,7 @@ def checkout(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def released(checkout: Path) -> Path:
-    """The same after a release of the present version."""
+    """A project after a release of the present version."""
     write(checkout, present(checkout).database)
     assert list(problems(checkout)) == []
     freeze(checkout)

@@ -165,7 +165,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whole(root: Path, checkout: Path) -> Path:
-    """The same with all files of the project that a release holds."""
+    """A checkout with all files of the project that a release holds."""
     for name in ("cli", "events/clerk", "functions", "layers", "LICENSE", "README.md", "requirements/cli.txt"):
         copy(root / name, checkout / name)
     for name in ("samconfig.toml", "sql", "template.yaml"):
