@@ -50,8 +50,21 @@ from tests.bench.results import Result, show, write
     show_default=True,
     help="How many organizations share them.",
 )
-@click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
-@click.option("--members", default=1_000_000, show_default=True, help="How many users and memberships quick runs meet.")
+# With fewer, a run reads so few pages that its ratio to all of them says nothing.
+@click.option(
+    "--users",
+    default=100_000,
+    type=click.IntRange(min=10_000),
+    show_default=True,
+    help="How many reconcile compares.",
+)
+@click.option(
+    "--members",
+    default=1_000_000,
+    type=click.IntRange(min=50_000),
+    show_default=True,
+    help="How many users and memberships quick runs meet.",
+)
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
 @click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
 @click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
