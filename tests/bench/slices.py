@@ -15,8 +15,8 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import PAGE_SIZE
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.run import Reconcile

@@ -27,8 +27,8 @@ from clerk_supabase.model.changes import Upsert, changes_of_object
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.run import Reconcile

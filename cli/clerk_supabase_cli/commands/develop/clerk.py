@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from clerk_supabase_cli.local.playing import RunningInstance
+from clerk_supabase_cli.local.dev.playing import RunningInstance
 from clerk_supabase_cli.options import NumberRange, json_option, wide_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import private_place

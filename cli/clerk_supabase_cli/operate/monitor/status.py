@@ -12,8 +12,8 @@ import psycopg
 from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.event_types import in_words as kind_in_words
 from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseFailed, DatabaseUnreachable, open_database
-from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
+from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.monitor.outages import Outages, in_words, they_wait
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
