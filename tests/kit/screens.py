@@ -26,11 +26,7 @@ from clerk_supabase_cli.doctor.verdicts import Result, fail, ok, skipped, warn
 from clerk_supabase_cli.local.demo import Difference, result_list
 from clerk_supabase_cli.local.dev.reload import INDENT
 from clerk_supabase_cli.local.dev.stream import Applied, stream_lines
-from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, report, report_queued
-from clerk_supabase_cli.operate.monitor.function_logs import Outage
-from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
-from clerk_supabase_cli.operate.monitor.report import report as status_report
-from clerk_supabase_cli.operate.monitor.status import (
+from clerk_supabase_cli.operate.monitor.database_state import (
     Compared,
     Database,
     Lag,
@@ -38,10 +34,14 @@ from clerk_supabase_cli.operate.monitor.status import (
     NotPurged,
     Reason,
     Recent,
-    Status,
     Unfed,
     WrongInstance,
 )
+from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, report, report_queued
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
+from clerk_supabase_cli.operate.monitor.report import report as status_report
+from clerk_supabase_cli.operate.monitor.status import Status
 from clerk_supabase_cli.operate.parked import ParkedEvent
 from clerk_supabase_cli.operate.queues import Depth
 from clerk_supabase_cli.operate.reconcile_report import findings_list, print_report, runs_list
