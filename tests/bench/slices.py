@@ -23,7 +23,7 @@ from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.members import Members
 from clerk_supabase_cli.standin.population import BEGINNING, Population

@@ -29,7 +29,7 @@ from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
 from clerk_supabase_cli.project import caches
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.frontend.pages import Pages

@@ -42,7 +42,7 @@ from clerk_supabase_cli.simulator.orders.scissors import Scissors
 from clerk_supabase_cli.simulator.orders.worker import Worker
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.worlds import World
 
