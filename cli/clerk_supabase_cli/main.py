@@ -94,7 +94,7 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code and PROCESS_VARIABLE in os.environ:
             # Loaded for such a shell only: most of it is of use to `dev` alone.
-            from clerk_supabase_cli.local.running import hint_about_variables  # noqa: PLC0415
+            from clerk_supabase_cli.local.dev.running import hint_about_variables  # noqa: PLC0415
 
             if hint := hint_about_variables():
                 say(hint, err=True)

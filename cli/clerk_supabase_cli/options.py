@@ -16,7 +16,7 @@ import click
 from clerk_supabase.clerk.address import BASE_URL
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.database import DATABASE_URL
-from clerk_supabase_cli.operate.function_logs import FunctionLogs
+from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 

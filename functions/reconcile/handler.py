@@ -15,8 +15,8 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError, OtherVersion
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import QueueRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import QueueRepairs
 from clerk_supabase.reconcile.request import request_of
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs

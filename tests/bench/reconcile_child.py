@@ -15,8 +15,8 @@ import click
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs

@@ -15,15 +15,15 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import PAGE_SIZE
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.members import Members
 from clerk_supabase_cli.standin.population import BEGINNING, Population

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase_cli.local.reload import Reloader, fingerprints
+from clerk_supabase_cli.local.dev.reload import Reloader, fingerprints
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.terminal import Terminal

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.deployment.source import source_of
+from clerk_supabase_cli.operate.deployment.build.source import source_of
 from clerk_supabase_cli.project import workplace
 
 BUILD = "import sys, wheels; print(getattr(wheels, sys.argv[1])(sys.argv[2]))"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.local.builds import Build, fingerprint
+from clerk_supabase_cli.local.build.builds import Build, fingerprint
+from clerk_supabase_cli.local.build.sam_build import SamBuild
 from clerk_supabase_cli.local.processes import CommandFailed, Guard
-from clerk_supabase_cli.local.sam_build import SamBuild
 from clerk_supabase_cli.local.tools import Tools, lambda_architecture
 from tests.kit.polling import eventually
 
@@ -34,7 +34,7 @@ sys.exit(int(sys.argv[4]))
 # A process of its own, which makes the build and keeps it until it may end.
 OTHER = """
 import pathlib, sys
-from clerk_supabase_cli.local.builds import Build
+from clerk_supabase_cli.local.build.builds import Build
 from clerk_supabase_cli.local.processes import Guard
 store, log, *program = sys.argv[1:]
 with Guard() as guard:

@@ -18,7 +18,7 @@ import pytest
 from clerk_supabase_cli.local.clerk_process import running
 from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault
 from clerk_supabase_cli.standin.population import BEGINNING

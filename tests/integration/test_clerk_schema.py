@@ -16,7 +16,7 @@ import pytest
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin import samples
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json

@@ -15,7 +15,8 @@ from clerk_supabase.model.changes import Changes, Delete, Reconciled, Source, Up
 from clerk_supabase.postgres import store as of_store
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
-from clerk_supabase_cli.operate.status import read_database, unfinished_problems
+from clerk_supabase_cli.operate.monitor.database_state import read_database
+from clerk_supabase_cli.operate.monitor.problems import unfinished_problems
 from tests.kit import billing
 from tests.kit.databases import Connection, Database, Databases, acting_as, rows, value
 from tests.kit.histories import CREATED_AT

@@ -11,7 +11,7 @@ import pytest
 from clerk_supabase.model.changes import Changes, Delivery, Reconciled, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.operate.explain import UnknownId, timeline
+from clerk_supabase_cli.operate.monitor.explain import UnknownId, timeline
 from clerk_supabase_cli.standin.sample_events import sample_event
 from tests.kit.databases import Connection, Database
 from tests.kit.histories import alone, delete, upsert

@@ -22,11 +22,11 @@ from clerk_supabase.model.clerk_object import Lenient, Loss
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.operate.explain import timeline
+from clerk_supabase_cli.operate.monitor.explain import timeline
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.access import objects
 from clerk_supabase_cli.standin.samples import Json

@@ -16,7 +16,7 @@ from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable,
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, Repair
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.operate import comparing

@@ -21,12 +21,13 @@ from clerk_supabase.errors import ClerkRejected, OrganizationsUnavailable, Unusa
 from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
-from clerk_supabase.reconcile import conclusion, drift, resync, runs
+from clerk_supabase.reconcile import conclusion, drift, runs
 from clerk_supabase.reconcile import run as reconcile
 from clerk_supabase.reconcile import slices as reconcile_slices
 from clerk_supabase.reconcile import users as reconcile_users
 from clerk_supabase.reconcile.corrections import deletes as reconcile_deletes
 from clerk_supabase.reconcile.corrections import emptied as reconcile_emptied
+from clerk_supabase.reconcile.corrections import resync
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.simulator.episodes import stage
 from clerk_supabase_cli.simulator.episodes.episode import (

@@ -15,7 +15,7 @@ import pytest
 from clerk_supabase.errors import WrongInstance
 from clerk_supabase.model.changes import Delete, changes_of
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.telemetry import metrics

@@ -19,7 +19,7 @@ from clerk_supabase.errors import Retryable, WrongInstance
 from clerk_supabase.model.changes import Delete, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.faults import Fault, answering

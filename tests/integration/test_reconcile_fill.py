@@ -13,7 +13,7 @@ from clerk_supabase.errors import ChangeRefused, RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Delivery, changes_of_object
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, Repair
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account

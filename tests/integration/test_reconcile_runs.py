@@ -17,7 +17,7 @@ from clerk_supabase.errors import ContradictoryAnswer, DatabaseUnavailable, Queu
 from clerk_supabase.model.changes import changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs

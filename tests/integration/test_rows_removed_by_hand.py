@@ -11,7 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate import status
 from clerk_supabase_cli.operate.database import DatabaseUnreachable, Patience, open_database, why_unreachable
+from clerk_supabase_cli.operate.monitor import status
 from clerk_supabase_cli.operate.monitor.outages import Outages
 from tests.kit.console import opened
 from tests.kit.databases import Database

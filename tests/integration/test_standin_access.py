@@ -11,7 +11,7 @@ import pytest
 
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.sample_events import sample_event

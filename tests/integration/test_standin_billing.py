@@ -12,7 +12,7 @@ import pytest
 from clerk_supabase.model.changes import Delivery, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.instance.beginning import ADA, LABS, begin
 from clerk_supabase_cli.standin.instance.instance import Instance

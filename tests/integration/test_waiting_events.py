@@ -18,10 +18,10 @@ from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import logger
-from clerk_supabase_cli.operate.function_logs import FunctionLogs
+from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.monitor.queued import look_for
+from clerk_supabase_cli.operate.monitor.status import Status, look
 from clerk_supabase_cli.operate.queues import Queues
-from clerk_supabase_cli.operate.status import Status, look
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database

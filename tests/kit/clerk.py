@@ -13,7 +13,7 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import Stretch, Window
 from clerk_supabase.credentials import Credential, Fixed
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.worlds import World

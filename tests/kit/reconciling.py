@@ -16,15 +16,15 @@ from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.credentials import Credential, Fixed
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Function, Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings
 from clerk_supabase.reconcile.records import Finding
-from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.worlds import World

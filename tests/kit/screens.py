@@ -24,16 +24,9 @@ from clerk_supabase_cli.commands.develop.clerk import objects_list
 from clerk_supabase_cli.commands.operate.parked import parked_list
 from clerk_supabase_cli.doctor.verdicts import Result, fail, ok, skipped, warn
 from clerk_supabase_cli.local.demo import Difference, result_list
-from clerk_supabase_cli.local.reload import INDENT
-from clerk_supabase_cli.local.stream import Applied, stream_lines
-from clerk_supabase_cli.operate.explain import Entity, Moment, report, report_queued
-from clerk_supabase_cli.operate.function_logs import Outage
-from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
-from clerk_supabase_cli.operate.monitor.report import report as status_report
-from clerk_supabase_cli.operate.parked import ParkedEvent
-from clerk_supabase_cli.operate.queues import Depth
-from clerk_supabase_cli.operate.reconcile_report import findings_list, print_report, runs_list
-from clerk_supabase_cli.operate.status import (
+from clerk_supabase_cli.local.dev.reload import INDENT
+from clerk_supabase_cli.local.dev.stream import Applied, stream_lines
+from clerk_supabase_cli.operate.monitor.database_state import (
     Compared,
     Database,
     Lag,
@@ -41,10 +34,17 @@ from clerk_supabase_cli.operate.status import (
     NotPurged,
     Reason,
     Recent,
-    Status,
     Unfed,
     WrongInstance,
 )
+from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, report, report_queued
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.queued import QueuedEvent
+from clerk_supabase_cli.operate.monitor.report import report as status_report
+from clerk_supabase_cli.operate.monitor.status import Status
+from clerk_supabase_cli.operate.parked import ParkedEvent
+from clerk_supabase_cli.operate.queues import Depth
+from clerk_supabase_cli.operate.reconcile_report import findings_list, print_report, runs_list
 from clerk_supabase_cli.terminal import Terminal
 
 SCREENS: Final = Path(__file__).parents[1] / "unit" / "screens"

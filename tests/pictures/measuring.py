@@ -19,7 +19,7 @@ from typing import Any, Final
 import boto3
 import httpx
 
-from clerk_supabase_cli.local.running import RunningStack
+from clerk_supabase_cli.local.dev.running import RunningStack
 from clerk_supabase_cli.standin.instance.beginning import ADA
 from tests.pictures.dashboard import Numbers, key_of
 

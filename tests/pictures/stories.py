@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase_cli.local.dev.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.local.processes import free_port
-from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from tests.pictures.casts import Cast
 from tests.pictures.recording import CommandFailed, Recorder, hiding
 

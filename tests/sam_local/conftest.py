@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from clerk_supabase_cli.local.dev.running import RunningStack, running_stack
 from clerk_supabase_cli.local.processes import Guard, last_lines
-from clerk_supabase_cli.local.running import RunningStack, running_stack
 from clerk_supabase_cli.local.tools import lambda_architecture
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from tests.kit.polling import eventually

@@ -16,8 +16,8 @@ from typing import Any
 import boto3
 import psycopg
 
+from clerk_supabase_cli.local.dev.running import RunningStack, running_stack
 from clerk_supabase_cli.local.processes import Guard
-from clerk_supabase_cli.local.running import RunningStack, running_stack
 from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from tests.kit.polling import eventually

@@ -25,7 +25,7 @@ from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools, lambda_architecture, python_platform
 from clerk_supabase_cli.operate.install.migrations import prepare_plain_postgres
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import SignedRequest, generate_secret, sign
 from clerk_supabase_cli.standin.frontend_api import FrontendApi

@@ -16,8 +16,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from clerk_supabase_cli.local.tools import Tools
-from clerk_supabase_cli.operate.deployment.layer import check_architecture
-from clerk_supabase_cli.operate.deployment.programs import Programs
+from clerk_supabase_cli.operate.deployment.build.layer import check_architecture
+from clerk_supabase_cli.operate.deployment.build.programs import Programs
 from tests.supply.licenses import DOCUMENT, PINS, pinned
 from tests.supply.release.__main__ import build as build_release
 from tests.supply.release.artifacts import Inputs

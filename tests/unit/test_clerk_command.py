@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from clerk_supabase_cli.local.playing import NotPlayed
-from clerk_supabase_cli.local.running import NotRunning, RunningStack
+from clerk_supabase_cli.local.dev.playing import NotPlayed
+from clerk_supabase_cli.local.dev.running import NotRunning, RunningStack
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.instance.beginning import ADA, LABS, begin

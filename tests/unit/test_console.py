@@ -19,9 +19,9 @@ from clerk_supabase_cli.console.rendering import About, Rendering
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import verdict
-from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.database_state import Compared, Database, LeftOut
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
 from clerk_supabase_cli.operate.queues import Depth
-from clerk_supabase_cli.operate.status import Compared, Database, LeftOut
 
 NOW = datetime.now(UTC)
 HOUR = 3600.0

@@ -8,8 +8,10 @@ import pytest
 
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.deployment.account import Account, default_region
+from clerk_supabase_cli.operate.deployment.build.layer import LayerDoesNotFit, check_architecture
+from clerk_supabase_cli.operate.deployment.build.programs import ProgramMissing, Programs
+from clerk_supabase_cli.operate.deployment.build.sam import Sam
 from clerk_supabase_cli.operate.deployment.first_settings import NoSecretKey, asked_for
-from clerk_supabase_cli.operate.deployment.layer import LayerDoesNotFit, check_architecture
 from clerk_supabase_cli.operate.deployment.logins import obstacle_for_functions, url_for_functions
 from clerk_supabase_cli.operate.deployment.parameters import (
     Declared,
@@ -21,7 +23,6 @@ from clerk_supabase_cli.operate.deployment.parameters import (
     with_revision,
 )
 from clerk_supabase_cli.operate.deployment.plan import AnotherAccount, Plan
-from clerk_supabase_cli.operate.deployment.programs import ProgramMissing, Programs
 from clerk_supabase_cli.operate.deployment.questions import (
     NAME,
     OWNER,
@@ -32,7 +33,6 @@ from clerk_supabase_cli.operate.deployment.questions import (
     AnswerWrong,
     Question,
 )
-from clerk_supabase_cli.operate.deployment.sam import Sam
 from clerk_supabase_cli.operate.deployment.stack_file import Settings, StackFileWrong, edit, name_problem, read, write
 from clerk_supabase_cli.operate.queues import AwsUnreachable
 

@@ -15,8 +15,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from clerk_supabase_cli.local.dev.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.local.processes import LocalStackError
-from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.project import private_place
 from clerk_supabase_cli.standin.deliveries import webhook_secret_of

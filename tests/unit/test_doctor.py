@@ -20,10 +20,10 @@ from clerk_supabase.clerk.pages import Instance
 from clerk_supabase.ingest import Ingest
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.settings import IngestSettings, SyncSettings
-from clerk_supabase_cli.doctor import flow_checks
 from clerk_supabase_cli.doctor.address import Resolve, address, tls
 from clerk_supabase_cli.doctor.canary import send
-from clerk_supabase_cli.doctor.clerk_checks import compare_instances, supabase
+from clerk_supabase_cli.doctor.checks import flow
+from clerk_supabase_cli.doctor.checks.clerk import compare_instances, supabase
 from clerk_supabase_cli.doctor.patient import Functions, Named, NotLookedAt, Once, Patient
 from clerk_supabase_cli.doctor.verdicts import Verdict, worst
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
@@ -269,9 +269,9 @@ def moments_ago(**ago: float) -> datetime:
 def test_a_comparison_that_is_overdue_by_its_own_schedule_fails(
     state: str, hours_ago: float | None, verdict: str
 ) -> None:
-    limit = flow_checks._limit({"FullReconcileState": state, "FullReconcileOverdueHours": "49"}, "Full", "Hours", 3600)
+    limit = flow._limit({"FullReconcileState": state, "FullReconcileOverdueHours": "49"}, "Full", "Hours", 3600)
     ended = None if hours_ago is None else moments_ago(hours=hours_ago)
-    findings = list(flow_checks._of_mode("full", (7, "complete", None, ended, False, False, ended), limit))
+    findings = list(flow._of_mode("full", (7, "complete", None, ended, False, False, ended), limit))
     assert worst(finding.verdict for finding in findings) == verdict
 
 
@@ -286,7 +286,7 @@ def test_a_comparison_that_is_overdue_by_its_own_schedule_fails(
 )
 def test_an_alarm_that_rings_or_was_never_judged_is_named(state: str, since: datetime, said: str) -> None:
     alarm = {"StateValue": state, "StateUpdatedTimestamp": since, "AlarmDescription": "Events have waited"}
-    words = " ".join(finding.words for finding in flow_checks._ringing({"SyncBacklogAlarm": alarm}))
+    words = " ".join(finding.words for finding in flow._ringing({"SyncBacklogAlarm": alarm}))
     assert words.startswith(said)
     assert bool(words) == bool(said)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.forbidden_users import MOST_USERS, REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
+from clerk_supabase.tokens.forbidden_users import MOST_USERS, REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
 
 
 class Milliseconds:

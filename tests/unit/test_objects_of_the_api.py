@@ -11,7 +11,7 @@ from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.changes import Changes, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.reconcile.repairs import Repair
+from clerk_supabase.reconcile.corrections.repairs import Repair
 from clerk_supabase_cli.standin import samples
 
 CREATED_AT, UPDATED_AT, OBSERVED_AT = 1_600_000_000_000, 1_600_000_000_777, 1_600_000_060_000

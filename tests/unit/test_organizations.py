@@ -12,8 +12,8 @@ import pytest
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.changes import Change, Changes, Delete, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.model.events import parse_event
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.samples import Json

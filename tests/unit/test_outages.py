@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
 from clerk_supabase_cli.operate.monitor.outages import Outages
 
 NOW = datetime.now(UTC)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from clerk_supabase_cli.operate.monitor.database_state import Reason
 from clerk_supabase_cli.operate.monitor.prometheus import exposition
-from clerk_supabase_cli.operate.status import Reason, Status
+from clerk_supabase_cli.operate.monitor.status import Status
 from tests.kit.screens import made_up_status
 
 HOSTILE = 'x"} 1\n# HELP \\ \x1b[2J'

@@ -11,7 +11,7 @@ from clerk_supabase.model.changes import Delete, Upsert, Version, changes_of
 from clerk_supabase.model.events import parse_event, subject_of
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import SYNCED_TYPES
-from clerk_supabase.reconcile.repairs import Repair
+from clerk_supabase.reconcile.corrections.repairs import Repair
 from clerk_supabase_cli.standin import samples
 
 NOW = 1_700_000_000_000

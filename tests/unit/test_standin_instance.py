@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
+from clerk_supabase_cli.standin.backend.rejections import Rejection
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.instance.beginning import begin
@@ -23,7 +24,6 @@ from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE, Instanc
 from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.play import Play
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults, Webhooks
-from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.sample_events import sample_event, sample_names
 from tests.kit.polling import eventually
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from clerk_supabase.version import MAJOR, VERSION
+from clerk_supabase_cli.doctor.checks.versions import _of_functions
 from clerk_supabase_cli.doctor.verdicts import Verdict
-from clerk_supabase_cli.doctor.version_checks import _of_functions
 from clerk_supabase_cli.operate.versions import is_newer, why_of_another_major
 
 NEXT = f"{MAJOR + 1}.0.0"

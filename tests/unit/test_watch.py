@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.status import Status
 from clerk_supabase_cli.operate.monitor.watch import watch
 from clerk_supabase_cli.operate.queues import Depth
-from clerk_supabase_cli.operate.status import Status
 from clerk_supabase_cli.terminal import Terminal
 from tests.kit.screens import made_up_status
 

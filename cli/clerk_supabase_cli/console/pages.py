@@ -24,7 +24,7 @@ from clerk_supabase_cli.console.watch import Watch
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import NoSuchRun, details_of, open_runs
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.explain import Entity, Moment, UnknownId, timeline
+from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, UnknownId, timeline
 from clerk_supabase_cli.operate.parked import NoSuchEvent, body_as_text, read
 
 _STATIC: Final = Path(__file__).with_name("static")

@@ -19,7 +19,7 @@ from clerk_supabase_cli.console.tail import Entry
 from clerk_supabase_cli.console.verdict import MOODS, last_complete, repaired, stopped_run, verdict
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict
 from clerk_supabase_cli.event_types import in_words, is_compared, plural, why_not_compared
-from clerk_supabase_cli.operate.explain import describe
+from clerk_supabase_cli.operate.monitor.explain import describe
 from clerk_supabase_cli.operate.queues import IN_WORDS
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total, what_was_done
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable

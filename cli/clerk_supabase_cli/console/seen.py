@@ -9,10 +9,11 @@ from typing import Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.doctor.verdicts import Result
-from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.database_state import Database
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.status import Status
 from clerk_supabase_cli.operate.parked import ParkedEvent
 from clerk_supabase_cli.operate.queues import Depth, Name
-from clerk_supabase_cli.operate.status import Database, Status
 
 Reader = Literal["events", "tables"]
 """The two readers of the database, each with its own connection."""

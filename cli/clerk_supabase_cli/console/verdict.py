@@ -9,11 +9,11 @@ from typing import Final, Literal
 
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
-from clerk_supabase_cli.doctor.age_checks import OLDEST_USERS_SECONDS
+from clerk_supabase_cli.doctor.checks.ages import OLDEST_USERS_SECONDS
 from clerk_supabase_cli.event_types import is_compared, plural
+from clerk_supabase_cli.operate.monitor.database_state import Compared, Database
 from clerk_supabase_cli.operate.monitor.outages import since_when, they_wait
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
-from clerk_supabase_cli.operate.status import Compared, Database
 from clerk_supabase_cli.printing import counted, how_long, in_utc
 
 Mood = Literal["good", "look", "bad", "unknown"]

@@ -22,11 +22,11 @@ from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import open_runs
 from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseUnreachable, open_database
+from clerk_supabase_cli.operate.monitor.database_state import Database, read_database
 from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.parked import Selection, count, find
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
 from clerk_supabase_cli.operate.reachability import NO_ANSWER
-from clerk_supabase_cli.operate.status import Database, read_database
 
 # An event is on the screen within a second.
 _EVERY: Final = 0.7

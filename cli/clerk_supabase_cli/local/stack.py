@@ -18,18 +18,18 @@ from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from clerk_supabase_cli.local.back_fill import fill
-from clerk_supabase_cli.local.builds import Build
+from clerk_supabase_cli.local.build.builds import Build
+from clerk_supabase_cli.local.build.sam_build import SamBuild
 from clerk_supabase_cli.local.containers import let_containers_in
 from clerk_supabase_cli.local.ministack import REGION, MiniStack, execute_api_url
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.processes import Guard, LocalStackError, is_taken
-from clerk_supabase_cli.local.sam_build import SamBuild
 from clerk_supabase_cli.local.tools import Tools, lambda_architecture, python_platform
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
 from clerk_supabase_cli.project import caches
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from clerk_supabase_cli.standin.frontend.pages import Pages

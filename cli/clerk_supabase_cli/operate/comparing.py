@@ -17,9 +17,9 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.records import RunDetails
-from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs

@@ -27,8 +27,8 @@ from clerk_supabase.model.changes import Upsert, changes_of_object
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.run import Reconcile
@@ -42,7 +42,7 @@ from clerk_supabase_cli.simulator.orders.scissors import Scissors
 from clerk_supabase_cli.simulator.orders.worker import Worker
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.worlds import World
 

@@ -6,7 +6,7 @@ from random import Random
 
 import click
 
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.worlds import World

@@ -21,12 +21,12 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from clerk_supabase_cli.loopback import is_for_this_machine, is_from_a_browser
-from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend.answers import Answers
+from clerk_supabase_cli.standin.backend.rate_windows import RateWindows
+from clerk_supabase_cli.standin.backend.rejections import Rejection
 from clerk_supabase_cli.standin.faults import Fault, Faults, Request
 from clerk_supabase_cli.standin.instance.control import PATH as CONTROL_PATH
 from clerk_supabase_cli.standin.instance.control import Control
-from clerk_supabase_cli.standin.rate_windows import RateWindows
-from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.worlds import World
 
 BASE_PATH: Final = "/v1"

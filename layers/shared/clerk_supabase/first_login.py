@@ -25,11 +25,11 @@ from clerk_supabase.errors import (
     SecretUnavailable,
     UnusableEvent,
 )
-from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS
 from clerk_supabase.model.changes import Changes, SignedIn, Upsert, changes_of_object
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.telemetry import count, logger
+from clerk_supabase.tokens.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS
 
 # The user waits for the answer; after this time, the rows come with their webhooks.
 CLERK_SECONDS: Final = 3.0

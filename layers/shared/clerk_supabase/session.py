@@ -25,11 +25,11 @@ from clerk_supabase.errors import (
     TokenRejected,
 )
 from clerk_supabase.first_login import NO_ANSWER, Failure, FirstLogin, Forbidden, Lack
-from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
 from clerk_supabase.postgres.store import Queries, Store
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.telemetry import count, logger
 from clerk_supabase.tokens.claims import Claims, Organization, is_id
+from clerk_supabase.tokens.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
 from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase.tokens.verifiers import IssuerChoice, SessionVerifier
 

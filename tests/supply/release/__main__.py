@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.deployment.programs import ProgramMissing, Programs
+from clerk_supabase_cli.operate.deployment.build.programs import ProgramMissing, Programs
 from clerk_supabase_cli.project import find_root
 from tests.supply.bill import write_bill
 from tests.supply.release import artifacts

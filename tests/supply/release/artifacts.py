@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase_cli.local.tools import Tools
-from clerk_supabase_cli.operate.deployment.layer import check_architecture
+from clerk_supabase_cli.operate.deployment.build.layer import check_architecture
 from tests.supply.release import changelog
 from tests.supply.release.archives import checksums, pack
 from tests.supply.release.readiness import commit_of, version_of

@@ -19,15 +19,15 @@ from clerk_supabase_cli.commands.deploy.doctor import doctor_command
 from clerk_supabase_cli.commands.deploy.migrate import migrate_command
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.account import Account, default_region, in_region
+from clerk_supabase_cli.operate.deployment.build.layer import check_architecture
+from clerk_supabase_cli.operate.deployment.build.programs import Programs
+from clerk_supabase_cli.operate.deployment.build.sam import Sam
+from clerk_supabase_cli.operate.deployment.build.source import source_of
 from clerk_supabase_cli.operate.deployment.first_settings import asked_for, settings_of_stack
-from clerk_supabase_cli.operate.deployment.layer import check_architecture
 from clerk_supabase_cli.operate.deployment.logins import NEW_PASSWORDS, has_roles, obstacle_for_functions
 from clerk_supabase_cli.operate.deployment.parameters import Declared, declared, differences_from_defaults
 from clerk_supabase_cli.operate.deployment.plan import Plan
-from clerk_supabase_cli.operate.deployment.programs import Programs
 from clerk_supabase_cli.operate.deployment.questions import NAME, OWNER, Answers, Question
-from clerk_supabase_cli.operate.deployment.sam import Sam
-from clerk_supabase_cli.operate.deployment.source import source_of
 from clerk_supabase_cli.operate.deployment.stack import Stack, settled
 from clerk_supabase_cli.operate.deployment.stack_file import FILE, Settings, edit, name_problem, read, write
 from clerk_supabase_cli.operate.deployment.values import empty_secrets, fill, needs_the_owner, owner_url_of

@@ -17,12 +17,12 @@ from clerk_supabase.errors import Retryable
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.app.app import VARIABLES_FILE, check_app, served_app
-from clerk_supabase_cli.local.console import console_beside
+from clerk_supabase_cli.local.dev.console import console_beside
+from clerk_supabase_cli.local.dev.reload import Fingerprints, Reloader, fingerprints, function_names
+from clerk_supabase_cli.local.dev.running import RunningStack
+from clerk_supabase_cli.local.dev.stream import Stream
 from clerk_supabase_cli.local.processes import LocalStackError, is_taken, last_lines
-from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
-from clerk_supabase_cli.local.running import RunningStack
 from clerk_supabase_cli.local.stack import PUBLISHABLE_KEY, LocalStack
-from clerk_supabase_cli.local.stream import Stream
 from clerk_supabase_cli.operate.database import DATABASE_URL, open_database
 from clerk_supabase_cli.operate.install.migrations import read_migrations
 from clerk_supabase_cli.operate.setup.role_urls import (

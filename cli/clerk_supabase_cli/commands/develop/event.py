@@ -14,8 +14,8 @@ import httpx
 from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.event_types import CLERKS_TYPES, becomes
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.local.playing import NotPlayed, RunningInstance
-from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
+from clerk_supabase_cli.local.dev.playing import NotPlayed, RunningInstance
+from clerk_supabase_cli.local.dev.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.options import json_option
 from clerk_supabase_cli.printing import print_json, printable, say

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from clerk_supabase_cli.operate.database import DatabaseUnreachable, why_unreachable
-from clerk_supabase_cli.operate.explain import Entity, Moment, UnknownId, report, report_queued, timeline
+from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, UnknownId, report, report_queued, timeline
 from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.monitor.queued import InQueues, look_for
 from clerk_supabase_cli.options import (

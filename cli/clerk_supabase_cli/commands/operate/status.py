@@ -7,7 +7,7 @@ import time
 
 import click
 
-from clerk_supabase_cli.operate import status
+from clerk_supabase_cli.operate.monitor import status
 from clerk_supabase_cli.operate.monitor.outages import Outages
 from clerk_supabase_cli.operate.monitor.prometheus import exposition
 from clerk_supabase_cli.operate.monitor.report import report

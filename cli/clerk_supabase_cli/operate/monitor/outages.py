@@ -14,7 +14,7 @@ from clerk_supabase.errors import SetUpWrong
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import DATABASE_URL, NOT_REACHED
-from clerk_supabase_cli.operate.function_logs import Outage
+from clerk_supabase_cli.operate.monitor.function_logs import Outage
 from clerk_supabase_cli.operate.reachability import NO_ANSWER
 from clerk_supabase_cli.printing import counted, in_utc
 from clerk_supabase_cli.private_files import private_folder, write_privately

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from clerk_supabase_cli.operate.monitor.database_state import Database, Recent
+from clerk_supabase_cli.operate.monitor.status import Status
 from clerk_supabase_cli.operate.queues import Depth, Name
-from clerk_supabase_cli.operate.status import Database, Recent, Status
 from clerk_supabase_cli.printing import printable
 
 _PREFIX: Final = "clerk_supabase_"

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from clerk_supabase_cli.operate.database import LOOK, open_database
-from clerk_supabase_cli.operate.function_logs import FunctionLogs
+from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
 from clerk_supabase_cli.printing import counted
 

@@ -8,9 +8,10 @@ from typing import Final
 from rich.text import Text
 
 from clerk_supabase_cli.event_types import is_compared, plural, why_not_compared
+from clerk_supabase_cli.operate.monitor.database_state import Compared, Database, Reason, Recent
+from clerk_supabase_cli.operate.monitor.status import Status
 from clerk_supabase_cli.operate.parked import State
 from clerk_supabase_cli.operate.queues import IN_WORDS, Depth, Name
-from clerk_supabase_cli.operate.status import Compared, Database, Reason, Recent, Status
 from clerk_supabase_cli.printing import how_long, in_utc, printable
 from clerk_supabase_cli.terminal import BAD, GOOD, Listing
 

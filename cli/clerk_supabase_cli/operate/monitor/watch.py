@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from clerk_supabase_cli.operate.monitor.report import NOTHING, ever_parked, report, verdict
+from clerk_supabase_cli.operate.monitor.status import Status, outage_problems
 from clerk_supabase_cli.operate.queues import QUEUE_NAMES
-from clerk_supabase_cli.operate.status import Status, outage_problems
 from clerk_supabase_cli.printing import how_long, in_utc
 from clerk_supabase_cli.terminal import BAD, GOOD, STRONG, Listing, Terminal, folded
 

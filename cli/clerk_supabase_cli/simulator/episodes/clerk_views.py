@@ -11,7 +11,7 @@ from clerk_supabase.clerk.walk import PAGE_SIZE
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, LIST_KINDS
 from clerk_supabase_cli.standin import faults
-from clerk_supabase_cli.standin.answers import Alter, Answers
+from clerk_supabase_cli.standin.backend.answers import Alter, Answers
 from clerk_supabase_cli.standin.faults import Fault, Request
 from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json

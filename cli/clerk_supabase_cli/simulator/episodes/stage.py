@@ -24,9 +24,9 @@ from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.retry import Retry

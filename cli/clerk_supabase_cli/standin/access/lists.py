@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Final
 
 from clerk_supabase.model.facts import Kind
+from clerk_supabase_cli.standin.backend.rejections import unprocessable
 from clerk_supabase_cli.standin.faults import Request
-from clerk_supabase_cli.standin.rejections import unprocessable
 from clerk_supabase_cli.standin.samples import Json
 
 Filter = Callable[[Json, Sequence[str]], bool]

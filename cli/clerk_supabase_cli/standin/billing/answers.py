@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
+from clerk_supabase_cli.standin.backend.rejections import integer, limit_of, not_found, unprocessable
 from clerk_supabase_cli.standin.billing import objects
 from clerk_supabase_cli.standin.billing.life import Billing
 from clerk_supabase_cli.standin.faults import Elements, Request
-from clerk_supabase_cli.standin.rejections import integer, limit_of, not_found, unprocessable
 from clerk_supabase_cli.standin.samples import Json
 
 ITEMS_PARAMETERS: Final = frozenset({"limit", "offset", "include_free", "status", "payer_type", "plan_id", "query"})

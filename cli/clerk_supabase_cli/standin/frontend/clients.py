@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from clerk_supabase_cli.standin.rejections import Rejection, not_found
+from clerk_supabase_cli.standin.backend.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.samples import Json
 
 

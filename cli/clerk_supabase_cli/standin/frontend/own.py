@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from clerk_supabase_cli.standin.backend.rejections import not_found
 from clerk_supabase_cli.standin.frontend import shapes
 from clerk_supabase_cli.standin.frontend.visits import Routes, Visit
-from clerk_supabase_cli.standin.rejections import not_found
 from clerk_supabase_cli.standin.samples import Json
 
 _EDITABLE: Final = ("first_name", "last_name", "username")

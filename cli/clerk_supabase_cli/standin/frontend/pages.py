@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
+from clerk_supabase_cli.standin.backend.rejections import Rejection
 from clerk_supabase_cli.standin.frontend import own, sessions, sign_ins, sign_ups
 from clerk_supabase_cli.standin.frontend.browsers import (
     CLIENT_COOKIE,
@@ -26,7 +27,6 @@ from clerk_supabase_cli.standin.frontend.clients import Client
 from clerk_supabase_cli.standin.frontend.people import People
 from clerk_supabase_cli.standin.frontend.shapes import ENVIRONMENT
 from clerk_supabase_cli.standin.frontend.visits import Handler, Visit
-from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.token_mint import Mint
 

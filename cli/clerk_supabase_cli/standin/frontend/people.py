@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass, field
 
 from clerk_supabase.tokens.claims import Organization
+from clerk_supabase_cli.standin.backend.rejections import Rejection
 from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults
-from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.samples import Json
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from clerk_supabase_cli.standin.backend.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.frontend import shapes
 from clerk_supabase_cli.standin.frontend.clients import Attempt
 from clerk_supabase_cli.standin.frontend.visits import Routes, Visit
-from clerk_supabase_cli.standin.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.samples import Json
 
 _FIELDS: Final = ("email_address", "first_name", "last_name")

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from clerk_supabase_cli.standin.backend.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.frontend import shapes
 from clerk_supabase_cli.standin.frontend.clients import Attempt, Client, Session
 from clerk_supabase_cli.standin.frontend.people import People
-from clerk_supabase_cli.standin.rejections import Rejection, not_found
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.token_mint import Mint
 

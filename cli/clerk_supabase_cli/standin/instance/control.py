@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
+from clerk_supabase_cli.standin.backend.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.instance.play import Play
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults
-from clerk_supabase_cli.standin.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.samples import Json
 
 PATH: Final = "/control"

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.backend.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.billing.life import EVENTS as BILLING_EVENTS
 from clerk_supabase_cli.standin.billing.life import parent_of
 from clerk_supabase_cli.standin.instance.entitlements import Entitlements
@@ -18,7 +19,6 @@ from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.instance.plans import PayerType, Plans
 from clerk_supabase_cli.standin.instance.webhooks import NO_FAULTS, DeliveryFaults, Message, Webhooks
-from clerk_supabase_cli.standin.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from clerk_supabase_cli.standin.backend.rejections import Rejection, unprocessable
 from clerk_supabase_cli.standin.billing.objects import Plan, plan_of_api
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
-from clerk_supabase_cli.standin.rejections import Rejection, unprocessable
 
 PayerType = Literal["user", "org"]
 PAYER_NAMES: Final = {"user": "users", "org": "organizations"}

@@ -20,9 +20,9 @@ from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
+from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.drift import WRONG_CARRIER, Brake, Tally
 from clerk_supabase.reconcile.records import Begun, PlannedWindow
-from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
 from clerk_supabase.telemetry import logger

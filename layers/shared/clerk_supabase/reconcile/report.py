@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import READ_KINDS
+from clerk_supabase.reconcile.corrections.resync import Outcome, Resynced
 from clerk_supabase.reconcile.records import Counts, RunSummary, State
 from clerk_supabase.reconcile.request import Mode
-from clerk_supabase.reconcile.resync import Outcome, Resynced
 from clerk_supabase.telemetry import count, count_by, logger
 
 _COUNTED: Final = ("missing", "stale", "different", "extra", "deleted here")

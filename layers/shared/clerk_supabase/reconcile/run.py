@@ -29,6 +29,8 @@ from clerk_supabase.model.facts import ListKind, ReadKind
 from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, KIND_NAMES, LIST_KINDS
 from clerk_supabase.reconcile.conclusion import Ended, conclude
 from clerk_supabase.reconcile.corrections.feeds import compare_feeds, retry_unfed
+from clerk_supabase.reconcile.corrections.repairs import ClockMs, Repairs
+from clerk_supabase.reconcile.corrections.resync import Resync
 from clerk_supabase.reconcile.corrections.row_checks import ROWS_OF_QUICK_RUN, check_rows
 from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
 from clerk_supabase.reconcile.drift import doubts_about_end
@@ -37,10 +39,8 @@ from clerk_supabase.reconcile.lease import renewed_lease
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings, Work
 from clerk_supabase.reconcile.records import PlannedWindow, State
-from clerk_supabase.reconcile.repairs import ClockMs, Repairs
 from clerk_supabase.reconcile.report import Report, report_of, report_of_resync, tell, tell_ages
 from clerk_supabase.reconcile.request import Request
-from clerk_supabase.reconcile.resync import Resync
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.reconcile.slices import ListDoubts, compare_quickly
 from clerk_supabase.reconcile.users import (

@@ -11,9 +11,9 @@ from clerk_supabase.clerk.lookups import absent_from_list, child_gone_at, is_pro
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
+from clerk_supabase.reconcile.corrections.repairs import Repair, settled
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.records import Candidate
-from clerk_supabase.reconcile.repairs import Repair, settled
 
 _LOOK: Final = "check whether that is right, then allow so many deletes"
 

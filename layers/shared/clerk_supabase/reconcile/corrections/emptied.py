@@ -11,9 +11,9 @@ from clerk_supabase.clerk.lookups import read_again
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
+from clerk_supabase.reconcile.corrections.repairs import Repair, settled
 from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.reconcile.pages import Work
-from clerk_supabase.reconcile.repairs import Repair, settled
 
 # Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
 _BRAKE: Final = Brake()

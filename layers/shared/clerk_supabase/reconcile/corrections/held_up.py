@@ -11,8 +11,8 @@ from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.corrections.reading import repairs_by_reading
+from clerk_supabase.reconcile.corrections.repairs import Settled, settled
 from clerk_supabase.reconcile.pages import Work
-from clerk_supabase.reconcile.repairs import Settled, settled
 from clerk_supabase.telemetry import logger
 
 # Of each kind: with locks on more rows, most rows are locked, and the next run comes soon.

@@ -14,7 +14,7 @@ from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import GoneFromClerk, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase.reconcile.repairs import Repair
+from clerk_supabase.reconcile.corrections.repairs import Repair
 
 _CARRIER_FIELD: Final = "subscription_id"
 """Field of an object that names its carrier. Clerk's lists leave the field out."""

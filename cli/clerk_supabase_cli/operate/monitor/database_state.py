@@ -1,35 +1,27 @@
-"""`clerk-supabase status`: the flow of events through the queues and tables, and everything that is stuck."""
+"""The state of the tables, as `status`, `doctor` and `console` read it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, LiteralString
 
 import psycopg
 
-from clerk_supabase.errors import SetUpWrong
-from clerk_supabase_cli.event_types import in_words as kind_in_words
-from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseFailed, DatabaseUnreachable, open_database
-from clerk_supabase_cli.operate.function_logs import FunctionLogs, Outage
+from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
-from clerk_supabase_cli.operate.monitor.outages import Outages, in_words, they_wait
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
-from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.operate.versions import database_version, why_of_another_major
-from clerk_supabase_cli.printing import counted, how_long, in_utc
 from clerk_supabase_cli.project import find_root
 
-# The limit of SyncBacklogAlarm in template.yaml.
-OLDEST_SECONDS: Final = 600.0
 # Longer than the time of most events through all attempts of sync and retry.
-_REPLAY_TAKES: Final = "3 hours"
+REPLAY_TAKES: Final = "3 hours"
 
 _STATES: Final[LiteralString] = f"""
     select
         state, count(*),
-        count(*) filter (where state = 'replayed' and replayed_at < now() - interval '{_REPLAY_TAKES}')
+        count(*) filter (where state = 'replayed' and replayed_at < now() - interval '{REPLAY_TAKES}')
     from ({EVENTS}) as event
     group by state
 """  # noqa: S608 - made of constants
@@ -223,103 +215,6 @@ class Database:
     """Functions, tables and so on that are not as the migrations of this version make them; None: not compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The state of the database and the queues, and its problems."""
-
-    database: Database | None
-    queues: Mapping[Name, Depth] | None
-    not_looked_at: Mapping[str, str]
-    """The reason, for "database" or "queues" without a name."""
-    failed: Mapping[str, str]
-    """The reason, for "database" or "queues" with a name and an error."""
-    is_unreachable: bool = False
-    """True: the database does not let any connection from here in, whatever the connection string."""
-    outage: Outage | None = None
-    """The present outage: of this command, or by the logs of sync and retry of a named stack."""
-
-    @property
-    def waiting(self) -> int | None:
-        """The number of events in all queues; None if unknown."""
-        return None if self.queues is None else sum(depth.total for depth in self.queues.values())
-
-    @property
-    def problems(self) -> list[str]:
-        """Problems for a person to look at, each in a sentence; empty without problems."""
-        is_told = self.is_unreachable and self.outage is not None
-        return [
-            *outage_problems(self),
-            *(f"{what}: {why}" for what, why in self.failed.items() if what != "database" or not is_told),
-            *(database_problems(self.database) if self.database else ()),
-            *(purge_problems(self.database.not_purged) if self.database else ()),
-            *(unfinished_problems(self.database.unfinished) if self.database else ()),
-            *(unfed_problems(self.database.unfed) if self.database else ()),
-            *(instance_problems(self.database.wrong_instances) if self.database else ()),
-            *(queue_problems(self.queues) if self.queues else ()),
-        ]
-
-    def as_json(self) -> dict[str, object]:
-        """The state as JSON for machines, with names that stay the same."""
-        problems = self.problems
-        return {
-            "healthy": not problems,
-            "problems": problems,
-            "queues": self.queues,
-            "database": self.database,
-            "not_looked_at": {**self.not_looked_at, **self.failed},
-            "outage": self.outage,
-        }
-
-
-def look(
-    database_url: str | None,
-    queues: Callable[[], Queues | None],
-    logs: FunctionLogs | None = None,
-    outages: Outages | None = None,
-    *,
-    compares_objects: bool = True,
-) -> Status:
-    """Reads the named parts; an error of the database does not hide the queues, nor the other way round.
-
-    *logs*: the logs of the stack, which say since when the functions cannot use the database. *outages*: those of this
-    database, remembered from earlier looks. *compares_objects*: also compare the objects of the database with the
-    migrations, which takes longer than the rest.
-    """
-    outages = outages or Outages()
-    asked_at = datetime.now(UTC)
-    not_looked_at: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    database, depths, outage = None, None, None
-    is_unreachable = False
-    if database_url:
-        try:
-            database = read_database(database_url, compares_objects=compares_objects)
-        except (DatabaseFailed, SetUpWrong) as error:
-            failed["database"] = str(error)
-            is_unreachable = isinstance(error, DatabaseUnreachable) and error.is_outage
-        if not is_unreachable:
-            outages.answered(datetime.now(UTC))
-    else:
-        not_looked_at["database"] = "name it by --database-url or DATABASE_URL"
-    try:
-        named = queues()
-        if named is None:
-            not_looked_at["queues"] = f"name them by {HOW_TO_NAME_QUEUES}"
-        else:
-            depths = named.depths()
-    except AwsUnreachable as error:
-        failed["queues"] = str(error)
-    asks_logs = not outages.is_known if is_unreachable else any(depth.total for depth in (depths or {}).values())
-    if logs is not None and depths is not None and asks_logs:
-        try:
-            outage = logs.outage(database.last_delivery if database else None)
-        except AwsUnreachable as error:
-            not_looked_at["logs of the functions"] = str(error)
-    if is_unreachable:
-        outage = outages.failed(asked_at, failed["database"], outage)
-    return Status(database, depths, not_looked_at, failed, is_unreachable=is_unreachable, outage=outage)
-
-
 def read_database(url: str, *, compares_objects: bool = True) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url, LOOK) as connection:
@@ -393,77 +288,3 @@ def _recent(connection: Connection) -> dict[str, Recent]:
         outcomes[span][outcome] = number
     lags = {span: (Lag(*accepted), Lag(*happened)) for span, accepted, happened in connection.execute(_LAGS)}
     return {span: Recent(outcomes[span], *lags.get(span, (None, None))) for span in _SPANS}
-
-
-def outage_problems(status: Status) -> Iterator[str]:
-    """A sentence about a database that is unavailable: to this command, or to the functions while events wait."""
-    if status.outage is None:
-        return
-    if status.is_unreachable:
-        yield in_words(status.outage, status.waiting)
-    elif status.waiting:
-        since, number = in_utc(status.outage.since), they_wait(status.waiting)
-        reason = f"{status.outage.reason}; SQS delivers again within minutes"
-        yield f"the database is unavailable to the functions since {since} UTC; {number}; {reason}"
-
-
-def database_problems(database: Database) -> Iterator[str]:
-    """Problems in the tables, each in a sentence."""
-    if waiting := database.events["parked"]:
-        yield f"{counted(waiting)} parked; see: clerk-supabase parked list"
-    if database.overdue:
-        yield (
-            f"{counted(database.overdue)} replayed more than {_REPLAY_TAKES} ago and not back; "
-            "see: clerk-supabase parked list --state replayed"
-        )
-
-
-def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
-    """A sentence for each kind and reason of failed purges."""
-    for each in not_purged:
-        yield (
-            f"{counted(each.count, f'deleted {kind_in_words(each.kind)} row')} could not be purged "
-            f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
-        )
-
-
-def unfinished_problems(unfinished: Sequence[UnfinishedDelete]) -> Iterator[str]:
-    """A sentence for each delete that is applied in parts."""
-    for each in unfinished:
-        what = "the delete" if each.is_deleted else "the undo of the delete"
-        yield (
-            f"{what} of {each.id} ({kind_in_words(each.kind)}) is being applied since {in_utc(each.since)} UTC: "
-            f"{counted(each.rows_left, 'row')} left"
-        )
-
-
-def unfed_problems(unfed: Sequence[Unfed]) -> Iterator[str]:
-    """A sentence for each table and reason of unfed rows."""
-    for each in unfed:
-        yield (
-            f"{counted(each.count, 'row')} of {each.table} "
-            f"{'is' if each.count == 1 else 'are'} not written since {in_utc(each.since)} UTC: {each.reason}; "
-            "to try again and list them: clerk-supabase adopt switch --retry"
-        )
-
-
-def instance_problems(found: Sequence[WrongInstance]) -> Iterator[str]:
-    """A sentence for each other Clerk instance whose last event came within a day."""
-    for each in found:
-        if each.is_recent:
-            yield (
-                f"{counted(each.events)} of the Clerk instance {each.instance_id or '(many others)'} not applied, the "
-                f"last at {in_utc(each.last_at)} UTC: the database mirrors {each.mirrored or 'no instance'}; "
-                "see docs/runbook.md#wronginstancealarm"
-            )
-
-
-def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
-    """Problems in the queues, each in a sentence."""
-    if (dead := queues.get("dead_letters")) and dead.total:
-        yield f"{counted(dead.total)} in the dead-letter queue, failed five times"
-    if (overflow := queues.get("parked")) and overflow.total:
-        yield f"{counted(overflow.total)} in the parked queue, waiting for the database"
-    sync = queues.get("sync")
-    if sync and sync.oldest_seconds is not None and sync.oldest_seconds > OLDEST_SECONDS:
-        yield f"the oldest event on the sync queue has waited {how_long(sync.oldest_seconds)}"

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import httpx
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
+from clerk_supabase_cli.local.dev.running import NotRunning, RunningStack, running_stack
 from clerk_supabase_cli.standin.backend_api import BASE_PATH
 from clerk_supabase_cli.standin.instance.control import PATH
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.local.builds import fingerprint
+from clerk_supabase_cli.local.build.builds import fingerprint
 from clerk_supabase_cli.local.tools import Tools
 
 _FOLDERS: Final = ("functions", "layers")

@@ -28,10 +28,11 @@ from clerk_supabase_cli.operate.install.migrations import (
 )
 from clerk_supabase_cli.operate.install.mirror import mirror_schema
 from clerk_supabase_cli.operate.install.preflight import stopping
+from clerk_supabase_cli.operate.monitor.database_state import read_not_purged
+from clerk_supabase_cli.operate.monitor.problems import purge_problems
 from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
 from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE
-from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
 from clerk_supabase_cli.operate.versions import UPGRADE
 
 _MIGRATE: Final = "clerk-supabase migrate"

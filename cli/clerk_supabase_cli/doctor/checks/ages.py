@@ -9,7 +9,7 @@ from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
 from clerk_supabase_cli.event_types import compared_with, how_it_comes, is_compared, plural, what_heals
-from clerk_supabase_cli.operate.status import read_compared
+from clerk_supabase_cli.operate.monitor.database_state import read_compared
 from clerk_supabase_cli.printing import how_long
 
 # A multiple of ReconcileSweepMinutes: a single failed run delays a slice, which is no reason for an alarm.

@@ -7,7 +7,8 @@ from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
-from clerk_supabase_cli.operate.status import read_unfed, unfed_problems
+from clerk_supabase_cli.operate.monitor.database_state import read_unfed
+from clerk_supabase_cli.operate.monitor.problems import unfed_problems
 
 _FAULTS: Final = "select target, kind, fault from clerk_sync.faults_of_feeds()"
 _SWITCH: Final = "clerk-supabase adopt switch --write makes the feed again"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.deployment.programs import Programs
+from clerk_supabase_cli.operate.deployment.build.programs import Programs
 from clerk_supabase_cli.operate.deployment.stack import failures
 from clerk_supabase_cli.operate.queues import AwsUnreachable
 from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN

@@ -19,12 +19,10 @@ import msgspec
 
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase_cli.standin import samples, user_list
+from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.access.lists import LISTINGS, Listing, sessions_asked_for
-from clerk_supabase_cli.standin.billing import answers as billing
-from clerk_supabase_cli.standin.faults import Elements, Request
-from clerk_supabase_cli.standin.members import Members
-from clerk_supabase_cli.standin.rejections import (
+from clerk_supabase_cli.standin.backend import user_list
+from clerk_supabase_cli.standin.backend.rejections import (
     VERSION_PARAMETER,
     Rejection,
     check_parameters,
@@ -33,6 +31,9 @@ from clerk_supabase_cli.standin.rejections import (
     not_found,
     unprocessable,
 )
+from clerk_supabase_cli.standin.billing import answers as billing
+from clerk_supabase_cli.standin.faults import Elements, Request
+from clerk_supabase_cli.standin.members import Members
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import OTHER_KINDS, World
 

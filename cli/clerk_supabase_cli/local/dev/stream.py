@@ -14,7 +14,7 @@ import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.text import Text
 
-from clerk_supabase_cli.local.reload import INDENT
+from clerk_supabase_cli.local.dev.reload import INDENT
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.database import DatabaseFailed, Patience, connect
 from clerk_supabase_cli.printing import how_long, printable

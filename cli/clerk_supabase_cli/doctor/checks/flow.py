@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from clerk_supabase_cli.doctor.patient import Patient, Stack
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
+from clerk_supabase_cli.operate.monitor.database_state import read_database
+from clerk_supabase_cli.operate.monitor.problems import database_problems, queue_problems, unfinished_problems
 from clerk_supabase_cli.operate.queues import Queues, client, errors_explained
-from clerk_supabase_cli.operate.status import database_problems, queue_problems, read_database, unfinished_problems
 from clerk_supabase_cli.printing import how_long, printable
 
 # CloudWatch decides about a new alarm within minutes.

@@ -12,13 +12,14 @@ from clerk_supabase_cli.adopt.switching.state import read_state
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
 from clerk_supabase_cli.operate.install.mirror import DEFAULT, mirror_schema
+from clerk_supabase_cli.operate.monitor.database_state import read_wrong_instances
+from clerk_supabase_cli.operate.monitor.problems import instance_problems
 from clerk_supabase_cli.operate.setup import setup_checks
 from clerk_supabase_cli.operate.setup.management_api import Provider
 from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN, SupabaseFailed
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED, OK, SKIPPED, WARNING
 from clerk_supabase_cli.operate.setup.supabase_project import NoProject
 from clerk_supabase_cli.operate.setup.supabase_settings import Access, of_issuer, said_of, serves_machinery
-from clerk_supabase_cli.operate.status import instance_problems, read_wrong_instances
 from clerk_supabase_cli.printing import counted, in_utc
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {

@@ -23,9 +23,9 @@ from clerk_supabase.errors import (
 from clerk_supabase.model.changes import changes_of_object
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
+from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.records import Known
-from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent
 from clerk_supabase.reconcile.runs import Runs
 
 Done = Literal["created", "changed", "left as it was", "deleted", "restored", "sent", "not changed"]

@@ -10,9 +10,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal
 
+from clerk_supabase_cli.standin.backend.rejections import integer, limit_of, not_found, unprocessable
 from clerk_supabase_cli.standin.faults import Request
 from clerk_supabase_cli.standin.population import Entry, Population
-from clerk_supabase_cli.standin.rejections import integer, limit_of, not_found, unprocessable
 from clerk_supabase_cli.standin.samples import Json
 
 MOST_VALUES: Final = 100
