@@ -188,7 +188,10 @@ begin
     if not is_before then
         execute plant;
     end if;
-    select coalesce(string_agg(o.verdict || ': ' || o.found, '; '), 'nothing') into words
+    select coalesce(string_agg(
+        o.verdict || case when (o.verdict = 'fail') = o.is_refused then '' else ' (refused: ' || o.is_refused || ')' end
+        || ': ' || o.found, '; '
+    ), 'nothing') into words
     from clerk_sync.openings('public.products') as o
     where o.verdict <> 'note';
     raise exception using errcode = 'TAP00';
@@ -236,6 +239,12 @@ from (
     (
         'grant update on public.people to authenticated; '
         || 'create policy mine on public.people using (id::text = (select auth.jwt() ->> ''person''))',
+        'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
+    ),
+    (
+        'grant insert, update on public.people to authenticated; '
+        || 'create policy new on public.people for insert with check (true); '
+        || 'create policy mine on public.people for update using (clerk_user_id = (select auth.jwt() ->> ''sub''))',
         'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
     ),
     (
