@@ -262,6 +262,7 @@ cross join lateral tap.told_of_people(planted.plant, moment.is_before) as told;
 -- Tables that cannot say who owns a row.
 create table public.doubles (id uuid, clerk_user_id text, number int);
 create unique index on public.doubles (id);
+create unique index on public.doubles (clerk_user_id) where number > 0;
 create table public.numbered (id int primary key, clerk_user_id text);
 create unique index on public.numbered (clerk_user_id) where clerk_user_id is not null;
 select tap.ok(message.text like wanted.told, wanted.through || ': ' || message.text)
