@@ -188,7 +188,10 @@ begin
     if not is_before then
         execute plant;
     end if;
-    select coalesce(string_agg(o.verdict || ': ' || o.found, '; '), 'nothing') into words
+    select coalesce(string_agg(
+        o.verdict || case when (o.verdict = 'fail') = o.is_refused then '' else ' (refused: ' || o.is_refused || ')' end
+        || ': ' || o.found, '; '
+    ), 'nothing') into words
     from clerk_sync.openings('public.products') as o
     where o.verdict <> 'note';
     raise exception using errcode = 'TAP00';
@@ -239,6 +242,12 @@ from (
         'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
     ),
     (
+        'grant insert, update on public.people to authenticated; '
+        || 'create policy new on public.people for insert with check (true); '
+        || 'create policy mine on public.people for update using (clerk_user_id = (select auth.jwt() ->> ''sub''))',
+        'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
+    ),
+    (
         'create view public.names as select id, name from public.people; grant update on public.names to authenticated',
         'fail: %authenticated may write the view public.names of public.people%'
     ),
@@ -253,6 +262,7 @@ cross join lateral tap.told_of_people(planted.plant, moment.is_before) as told;
 -- Tables that cannot say who owns a row.
 create table public.doubles (id uuid, clerk_user_id text, number int);
 create unique index on public.doubles (id);
+create unique index on public.doubles (clerk_user_id) where number > 0;
 create table public.numbered (id int primary key, clerk_user_id text);
 create unique index on public.numbered (clerk_user_id) where clerk_user_id is not null;
 select tap.ok(message.text like wanted.told, wanted.through || ': ' || message.text)

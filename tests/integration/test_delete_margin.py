@@ -89,8 +89,10 @@ def test_a_user_who_signed_up_a_moment_before_a_run_is_never_deleted_while_the_a
 @pytest.mark.parametrize("mode", ["quick", "full"])
 def test_a_lost_delete_is_repeated_by_the_first_run_after_the_margin(rig: Rig, mode: str) -> None:
     rig.world.remove_user(user(6))
+    rig.api.requests.clear()
     report = rig.run(mode)
     assert (report.state, report.counts["user"]["awaiting"]) == ("complete", 1)
+    assert [request.path for request in rig.api.requests].count(f"/users/{user(6)}") == 1
     assert report.reason == (
         "Clerk says for the first time that objects are gone: 1; a run that is at least 300 s later asks again, and "
         "deletes them"

@@ -268,6 +268,23 @@ def test_strange_tables_are_followed(
     assert rows(admin, names) == [("Ada",)]
 
 
+def test_no_row_is_inserted_twice_when_a_trigger_of_the_app_inserts_it_first(store: Store, admin: Connection) -> None:
+    admin.execute(
+        """
+        create table public.people (clerk text, name text);
+        insert into public.people values ('user_1', 'Old');
+        create function public.add_friend() returns trigger language plpgsql as $$
+        begin insert into people values ('user_2', 'Ada'); return null; end $$;
+        create trigger add_friend after update on public.people for each row execute function public.add_friend()
+        """
+    )
+    store.apply(alone(upsert("user_1"), upsert("user_2")))
+    feed = switch(admin, table="public.people", key={"clerk": "mirror.clerk_id"}, update={"name": "mirror.first_name"})
+    value(admin, "select clerk_sync.fill_feed(%s)", Jsonb({"feed": feed, "limit": 10}))
+    assert unfed(admin) == []
+    assert rows(admin, "select clerk, name from public.people order by clerk") == [("user_1", "Ada"), ("user_2", "Ada")]
+
+
 def test_a_type_that_postgres_would_compare_as_a_number_is_compared_as_a_text(store: Store, admin: Connection) -> None:
     admin.execute(
         """

@@ -108,6 +108,17 @@ def test_a_repair_of_a_locked_row_is_held_up_and_made_by_a_quick_run(rig: Rig) -
     assert (rig.findings(report)[HELD].outcome, rig.findings(quick)[HELD].outcome) == ("settled", "settled")
 
 
+def test_at_its_end_a_run_reads_no_object_again_that_it_has_repaired(rig: Rig) -> None:
+    edit(rig)
+    rig.world.update("user", f"user_{6:026}", {"last_name": "Newer"})
+    rig.api.requests.clear()
+    with locked(rig, "users", "clerk_id", HELD):
+        assert run_hastily(rig).reason == HELD_UP
+    asked = [str(request) for request in rig.api.requests]
+    times = [len([each for each in asked if user_id in each]) for user_id in (HELD, f"user_{6:026}")]
+    assert times == [1, 0]
+
+
 def test_a_demotion_delayed_by_a_lock_is_made_by_the_next_run(rig: Rig) -> None:
     member = next(iter(rig.world.memberships))
     rig.world.update("membership", member, {"role": "org:member"})

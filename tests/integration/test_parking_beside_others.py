@@ -130,6 +130,14 @@ def test_only_events_that_made_a_row_newer_count_for_the_lag(store: Store) -> No
     assert lags() == [900, 600]
 
 
+def test_the_lag_ends_at_the_present_moment_of_this_machine(store: Store) -> None:
+    now = time.time_ns() // 1_000_000
+    envelope = Envelope("msg_1", updated("user_1", at=now - CREATED_AT), now)
+    Sync(store, Parking(store)).process([Message("message-1", envelope)])
+    [lag] = lags()
+    assert 0 <= lag < 600_000
+
+
 def lags() -> list[float]:
     measured: list[float] = metrics.metric_set["Lag"]["Value"]
     return measured

@@ -189,6 +189,15 @@ def test_a_complete_run_is_counted_for_the_alarms(
     assert "BrakePulled" not in full
 
 
+@pytest.mark.parametrize("is_dry_run", [True, False])
+def test_a_run_counts_how_long_ago_rows_were_compared_unless_it_only_shows_differences(
+    is_dry_run: bool, mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    invoke({"mode": "full", "dry_run": is_dry_run})
+    assert ("MinutesSinceCompared" in metrics(capsys.readouterr().out)) is not is_dry_run
+
+
 def test_a_pulled_brake_is_no_error_but_an_alarm(
     mirrored: Rig, invoke: Invoke, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:

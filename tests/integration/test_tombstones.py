@@ -155,6 +155,14 @@ def test_objects_of_a_restored_organization_are_restored_except_those_deleted_ot
     ]
 
 
+def test_a_row_below_a_deleted_parent_changes_but_no_row_moves_there(store: Store, admin: Connection) -> None:
+    store.apply([*(organization(f"org_{number}", at=1) for number in (1, 2, 3)), membership(at=1), invitation(at=1)])
+    store.apply([deleted("organization", org_id, at=9) for org_id in ("org_1", "org_3")])
+    store.apply([membership(at=5, role="org:admin"), invitation(at=5, org_id="org_3")])
+    assert rows(admin, "select clerk_org_id, role from clerk.organization_memberships") == [("org_1", "org:admin")]
+    assert rows(admin, "select clerk_org_id from clerk.organization_invitations") == [("org_1",)]
+
+
 def test_a_sign_in_restores_the_user_whom_a_comparison_deleted(store: Store, runs: Connection) -> None:
     store.apply([update(20), gone(30, 7)])
     assert store.apply([(Changes(upsert(version=(20, 40))), SignedIn("sess_1"))]) == ["updated"]

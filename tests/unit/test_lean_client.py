@@ -18,12 +18,13 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 
 from clerk_supabase.aws import signed_http
 from clerk_supabase.aws.addresses import Addresses
 from clerk_supabase.aws.endpoints import SECRETS_MANAGER, SQS, Service, endpoint_of
 from clerk_supabase.aws.failures import AwsFailed
-from clerk_supabase.aws.lean_client import LeanClient
+from clerk_supabase.aws.lean_client import _TRANSIENT, LeanClient
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.errors import QueueUnavailable, SecretUnavailable
@@ -182,6 +183,12 @@ def test_a_connection_that_the_service_has_closed_meanwhile_costs_no_attempt() -
         # The second request finds a closed connection, then an unavailable service, then is taken.
         queue.send(ENVELOPE)
     assert len(aws.requests) == 3
+
+
+def test_the_errors_of_aws_that_may_pass_are_those_of_boto3() -> None:
+    throttled = vars(ThrottledRetryableChecker)["_THROTTLED_ERROR_CODES"]
+    transient = vars(TransientRetryableChecker)["_TRANSIENT_ERROR_CODES"]
+    assert {*throttled, *transient} == _TRANSIENT
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from typing import Final
 
 from awscrt.auth import (
     AwsCredentialsProvider,
-    AwsSignatureType,
     AwsSignedBodyHeaderType,
     AwsSigningAlgorithm,
     AwsSigningConfig,
@@ -89,7 +88,6 @@ class SignedHttp:
         request = HttpRequest("POST", "/", HttpHeaders([("Host", self._endpoint.authority), *headers]), BytesIO(body))
         signing = AwsSigningConfig(
             algorithm=AwsSigningAlgorithm.V4,
-            signature_type=AwsSignatureType.HTTP_REQUEST_HEADERS,
             credentials_provider=self._credentials,
             region=self._region,
             service=self._service.name,
