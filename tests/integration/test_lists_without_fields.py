@@ -8,17 +8,16 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, LIST_KINDS
-from clerk_supabase_cli.standin.access import objects
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
 from clerk_supabase_cli.standin.faults import Fault, with_null, without_field
+from tests.kit import every_list
 from tests.kit.databases import Database, rows, tables
-from tests.kit.kinds import OURS
+from tests.kit.every_list import fill_every_list
 from tests.kit.reconciling import Rig, rig_with
 
 # Objects without events have no version.
 PATHS: dict[Kind, str] = {
-    "user": "/users",
-    **{kind: FACTS[kind].list_path for kind in LIST_KINDS if kind in OURS and FACTS[kind].verbs},
+    kind: path for kind, path in every_list.PATHS.items() if kind in READ_KINDS and FACTS[kind].verbs
 }
 
 
@@ -27,20 +26,7 @@ def rig(database: Database) -> Iterator[Rig]:
     """Objects of every list; afterwards each row is changed by hand, and one object of a kind is gone from Clerk."""
     with rig_with(database, 6) as rig:
         world = rig.world
-        organization = world.create_organization({})
-        for user_id in world.users:
-            world.add_membership(organization["id"], user_id, role="org:member")
-        for number in range(4):
-            world.invite()
-            world.add_domain()
-            world.bill()
-            times = {"created_at": world.now, "updated_at": world.now}
-            permission = objects.permission(f"perm_{number}", f"org:reports:{number}", **times)
-            world.others["permission"][f"perm_{number}"] = permission
-            role = objects.role(f"role_{number}", f"org:r{number}", [permission], **times)
-            world.others["role"][f"role_{number}"] = role
-            entry = objects.waitlist_entry(f"wle_{number}", f"{number}@example.test", **times)
-            world.others["waitlist_entry"][f"wle_{number}"] = entry
+        fill_every_list(world)
         assert rig.run().state == "complete"
 
         for kind in PATHS:

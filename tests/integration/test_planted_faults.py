@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
 from clerk_supabase.reconcile import conclusion, drift, runs
+from clerk_supabase.reconcile import features as reconcile_features
 from clerk_supabase.reconcile import run as reconcile
 from clerk_supabase.reconcile import slices as reconcile_slices
 from clerk_supabase.reconcile import users as reconcile_users
@@ -57,6 +58,10 @@ def _any_rejection_of_organizations(status: int, path: str, body: bytes, observe
     if "organization" in path and status in {402, 403}:
         return OrganizationsUnavailable("switched off")
     return _rejection(status, path, body, observed_at)
+
+
+_SILENT_FEATURES: Final = [replace(feature, sentence="") for feature in reconcile_features._FEATURES]
+"""Features about whose absence a run says nothing."""
 
 
 def _believing_the_list(clerk: Any, kind: Any, candidates: Any, gone: Any, room: int) -> Any:
@@ -268,7 +273,7 @@ FAULTS: Final = (
         "although Clerk answered with 40",
         together(
             in_python(clerk_http, "_rejection", _any_rejection_of_organizations),
-            in_python(reconcile, "_SWITCHED_OFF", None),
+            in_python(reconcile_features, "_FEATURES", _SILENT_FEATURES),
         ),
         first=1,
     ),

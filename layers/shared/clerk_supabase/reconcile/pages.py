@@ -22,6 +22,7 @@ from clerk_supabase.postgres.batch import element_without_content, elements_to_c
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
 from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.drift import WRONG_CARRIER, Brake, Tally
+from clerk_supabase.reconcile.features import Features
 from clerk_supabase.reconcile.records import Begun, PlannedWindow
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
@@ -87,6 +88,8 @@ class Work:
     """Most users are expected to be missing."""
     seconds_left: Callable[[], float] = lambda: math.inf
     """Seconds until the deadline."""
+    features: Features = field(default_factory=Features)
+    """The lists that Clerk has given or refused."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set after an error in any thread, and when another process works on the run."""
     _compared: dict[str, int] = field(default_factory=dict)
@@ -160,6 +163,7 @@ class Comparison:
         kind, a page with `since` is no part of a whole list.
         """
         self._work.check()
+        self._work.features.given.add(self.window.kind)
         if odd:
             logger.error("Clerk listed objects without a usable id", reasons=odd[:3], elements=len(odd))
         # The counts of a page are stored with the next page: by then, the repairs of the page are sent.
@@ -343,7 +347,13 @@ class Comparison:
         for start in range(0, len(held), _READ_AT_ONCE):
             some = held[start : start + _READ_AT_ONCE]
             repairs = repairs_with_listed(
-                self._work.clerk, run_id, kind, some, differing=listed, received_at=self._work.clock_ms()
+                self._work.clerk,
+                run_id,
+                kind,
+                some,
+                differing=listed,
+                received_at=self._work.clock_ms(),
+                features=self._work.features,
             )
             self._send_repairs(sender, [each for each in repairs if self._is_readable(each)])
 

@@ -8,25 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
-    BillingUnavailable,
     ClerkKeyRejected,
     ClerkRejected,
     ClerkSupabaseError,
-    DomainsUnavailable,
-    OrganizationsUnavailable,
     OutOfTime,
     Permanent,
     TooLongToWait,
     WrongInstance,
 )
 from clerk_supabase.model.facts import ListKind, ReadKind
-from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, KIND_NAMES, LIST_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, LIST_KINDS
 from clerk_supabase.reconcile.conclusion import Ended, conclude
 from clerk_supabase.reconcile.corrections.feeds import compare_feeds, retry_unfed
 from clerk_supabase.reconcile.corrections.repairs import ClockMs, Repairs
@@ -53,18 +49,6 @@ from clerk_supabase.reconcile.users import (
     silence,
 )
 from clerk_supabase.telemetry import logger
-
-_SWITCHED_OFF = "organizations are switched off in Clerk: organizations and their objects were not compared"
-_OF_ORGANIZATIONS: Final = tuple(
-    kind
-    for kind in LIST_KINDS
-    # Without organizations, users still have subscription items.
-    if kind == "organization" or ("organization" in FACTS[kind].parents.values() and not FACTS[kind].carrier)
-)
-_DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
-_BILLING_SWITCHED_OFF = (
-    "Billing is switched off in Clerk: plans, subscriptions, their items and payment attempts were not compared"
-)
 
 
 class Reconcile:
@@ -239,31 +223,22 @@ class Reconcile:
         work: Work, compare: Callable[[ListKind], None], doubts: dict[ReadKind, str | None]
     ) -> Sequence[str]:
         """Compare each list that Clerk has; return a sentence for each feature that is switched off."""
-        switched_off: dict[ListKind, str] = {}
+        features = work.features
         for kind in (*LIST_KINDS, *ENCLOSED_KINDS):
-            if kind in switched_off:
+            if features.is_refused(kind):
                 continue
             try:
                 compare(kind)
-            except OrganizationsUnavailable as error:
-                logger.warning("organizations are not compared", reason=str(error))
-                switched_off |= dict.fromkeys((kind, *_OF_ORGANIZATIONS), _SWITCHED_OFF)
-            except DomainsUnavailable as error:
-                logger.warning("domains are not compared", reason=str(error))
-                switched_off[kind] = _DOMAINS_SWITCHED_OFF
-            except BillingUnavailable as error:
-                logger.warning("plans or subscriptions are not compared", reason=str(error))
-                switched_off[kind] = _BILLING_SWITCHED_OFF
             except ClerkKeyRejected:
                 raise
             except ClerkRejected as error:
-                doubts[kind] = f"{KIND_NAMES[kind]} were not compared ({error})"
-        for kind in switched_off:
-            doubts.pop(kind, None)
-            if kind in ENCLOSED_KINDS:
-                continue
-            note_switched_off(work, kind)
-        return list(dict.fromkeys(switched_off.values()))
+                logger.warning("not every object of a kind is compared", kind=kind, reason=str(error))
+                features.refuse(kind, error)
+        doubts |= features.doubts()
+        for kind in features.switched_off():
+            if kind not in ENCLOSED_KINDS:
+                note_switched_off(work, kind)
+        return features.sentences()
 
     def _window(self, work: Work, kind: ListKind) -> PlannedWindow:
         return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])

@@ -43,7 +43,7 @@ def retry_held_up(work: Work) -> StillWrong:
 
 def _repaired(work: Work, kind: ReadKind, held: Sequence[Held]) -> Settled:
     try:
-        repairs = repairs_by_reading(work.clerk, work.run_id, kind, held)
+        repairs = repairs_by_reading(work.clerk, work.run_id, kind, held, work.features)
     except ClerkKeyRejected:
         raise
     except ClerkRejected as error:

@@ -15,21 +15,31 @@ from clerk_supabase.errors import GoneFromClerk, OrganizationsUnavailable, Unusa
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.reconcile.corrections.repairs import Repair
+from clerk_supabase.reconcile.features import Features
 
 _CARRIER_FIELD: Final = "subscription_id"
 """Field of an object that names its carrier. Clerk's lists leave the field out."""
 _PAYER_FIELDS: Final = {"user": "user_id", "organization": "organization_id"}
 
 
-def repairs_by_reading(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held]) -> list[Repair]:
+def repairs_by_reading(
+    clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held], features: Features
+) -> list[Repair]:
     """Repairs with the present state of objects in Clerk; none of an object that is gone or has an unknown parent."""
     if FACTS[kind].carrier:
-        return list(_by_carrier(clerk, run_id, kind, held))
+        return list(_by_carrier(clerk, run_id, kind, held, features))
     return [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in read_again(clerk, kind, held)]
 
 
 def repairs_with_listed(
-    clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held], *, differing: Mapping[str, Item], received_at: int
+    clerk: Clerk,
+    run_id: int,
+    kind: ReadKind,
+    held: Sequence[Held],
+    *,
+    differing: Mapping[str, Item],
+    received_at: int,
+    features: Features,
 ) -> Iterator[Repair]:
     """Repairs of objects by their carriers; an object that its carrier lacks is repaired as the list shows the object.
 
@@ -39,7 +49,7 @@ def repairs_with_listed(
     objects, nor that a parent of a listed object has a carrier.
     """
     left = {object_id: differing[object_id] for object_id, *parents in held if object_id in differing and any(parents)}
-    for repair in repairs_by_reading(clerk, run_id, kind, held):
+    for repair in repairs_by_reading(clerk, run_id, kind, held, features):
         inside = _inside(repair, kind, received_at)
         lacking = [each for each in repair.brings if each in left and each not in (inside or ())]
         brought = tuple(each for each in repair.brings if each not in lacking)
@@ -63,7 +73,9 @@ def _inside(repair: Repair, kind: Kind, received_at: int) -> Collection[str] | N
     return {each.id for each in changes.companions if each.kind == kind}
 
 
-def _by_carrier(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held]) -> Iterator[Repair]:
+def _by_carrier(
+    clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held], features: Features
+) -> Iterator[Repair]:
     """A repair for each parent of the objects: one request each."""
     carrier = FACTS[FACTS[kind].carrier]
     by_parent: dict[tuple[Kind, str], list[str]] = {}
@@ -74,7 +86,11 @@ def _by_carrier(clerk: Clerk, run_id: int, kind: ReadKind, held: Sequence[Held])
     for (parent_kind, parent_id), ids in by_parent.items():
         try:
             item = clerk.of_parent(carrier.paths_of_parents[parent_kind].format(id=in_path(parent_id))).value
-        except (GoneFromClerk, OrganizationsUnavailable):
+        except GoneFromClerk:
+            continue
+        except OrganizationsUnavailable:
+            if not features.is_off("organization"):
+                raise
             continue
         json = _with_payer(item.json(), _PAYER_FIELDS[parent_kind], parent_id)
         yield Repair(run_id, carrier.kind, item.id, item.observed_at, json, brings=tuple(ids))

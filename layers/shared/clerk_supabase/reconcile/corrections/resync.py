@@ -24,6 +24,7 @@ from clerk_supabase.model.changes import changes_of_object
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent
+from clerk_supabase.reconcile.features import CONTRADICTED
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.records import Known
 from clerk_supabase.reconcile.runs import Runs
@@ -320,7 +321,9 @@ def _read_memberships(clerk: Clerk, read: _Read) -> None:
             items |= {item.id: item for item in page.items}
             told.append(page.total_count or 0)
             is_whole = is_whole and page.joins and page.is_new and not page.odd
-    except OrganizationsUnavailable:
+    except OrganizationsUnavailable as error:
+        if read.kind == "organization" or not _lacks_organizations(clerk):
+            read.doubts = f"not every membership was compared ({error}; {CONTRADICTED})"
         return
     except ClerkKeyRejected:
         raise
@@ -330,3 +333,16 @@ def _read_memberships(clerk: Clerk, read: _Read) -> None:
         read.is_whole = is_whole and len(items) >= min(told[0], told[-1])
         read.doubts = None if read.is_whole else "Clerk did not list every membership"
     read.items += [("membership", item) for item in items.values()]
+
+
+def _lacks_organizations(clerk: Clerk) -> bool:
+    """Tell whether Clerk says of its list of organizations, too, that organizations are switched off."""
+    try:
+        clerk.page_at("organization", 0, 1)
+    except OrganizationsUnavailable:
+        return True
+    except ClerkKeyRejected:
+        raise
+    except ClerkRejected:
+        return False
+    return False
