@@ -134,6 +134,19 @@ as $$
     select value is null or value in ('null', '""', '[]', '{}', 'false')
 $$;
 
+-- Raises an error for a row of a table that a trigger of the app keeps as it was: the trigger itself raised none.
+create function clerk_sync.refuse_kept_row(relation text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise restrict_violation using
+        message = 'a trigger of the app keeps the row as it was',
+        constraint = 'a trigger of the app keeps the row', table = relation;
+end
+$$;
+
 -- The columns of a kind's table that name the row's parents.
 create function clerk_sync.parent_columns(of_kind clerk_sync.kinds)
 returns name[]
@@ -224,6 +237,7 @@ as $$
     select jsonb_build_object(
         'kind', quote_literal(of_kind.kind),
         'table', of_kind.relation,
+        'table_name', quote_literal(of_kind.relation),
         'key', quote_ident(of_kind.key_column),
         'row_type', quote_ident('row_' || of_kind.kind),
         'columns', clerk_sync.for_each('%1$I', c.columns),
@@ -292,6 +306,7 @@ as $function$
             declare
                 missing clerk_sync.{row_type}[];
                 changed clerk_sync.{row_type}[];
+                written bigint;
             begin
                 select
                     array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is null),
@@ -314,6 +329,14 @@ as $function$
                     from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
                     where kept.{key} = given.{key}
                     returning {kind}::text, kept.{key}, 'updated';
+                    -- A row that is gone was removed a moment ago.
+                    get diagnostics written = row_count;
+                    if written < cardinality(changed) and exists (
+                        select from unnest(changed) as given inner join {table} as kept on kept.{key} = given.{key}
+                        where ({kept_columns}) is distinct from ({given_columns})
+                    ) then
+                        perform clerk_sync.refuse_kept_row({table_name});
+                    end if;
                 end if;
                 if missing is not null then
                     -- The app may have made the row a moment ago.
@@ -321,6 +344,13 @@ as $function$
                     select given.{key}, {given_columns} from unnest(missing) as given
                     on conflict ({key}) do update set {set_excluded}
                     returning {kind}::text, kept.{key}, 'created';
+                    get diagnostics written = row_count;
+                    if written < cardinality(missing) and exists (
+                        select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
+                        where kept.{key} is null or ({kept_columns}) is distinct from ({given_columns})
+                    ) then
+                        perform clerk_sync.refuse_kept_row({table_name});
+                    end if;
                 end if;
             end
             $body$
@@ -385,6 +415,16 @@ as $function$
                         cross join lateral {content} as given
                         where kept.{key} = a.id collate "default"
                         and ({kept_columns}) is distinct from ({given_columns});
+                        if exists (
+                            select from unnest(added) as a
+                            left join {table} as kept on kept.{key} = a.id collate "default"
+                            cross join lateral {content} as given
+                            where a.kind = {kind} and (
+                                kept.{key} is null or ({kept_columns}) is distinct from ({given_columns})
+                            )
+                        ) then
+                            perform clerk_sync.refuse_kept_row({table_name});
+                        end if;
                     end if;
                 end
                 $body$

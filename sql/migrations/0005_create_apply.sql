@@ -772,9 +772,7 @@ begin
                 of_kind.relation, of_kind.key_column
             ) into is_kept using part, moments;
             if is_kept then
-                raise restrict_violation using
-                    message = 'a trigger of the app keeps rows of a deleted object as they are',
-                    constraint = 'a trigger of the app keeps the row', table = of_kind.relation;
+                perform clerk_sync.refuse_kept_row(of_kind.relation);
             end if;
             exit when clock_timestamp() > until;
         end loop;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 
@@ -11,6 +12,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.operate.install.migrations import migrate
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete, upsert
+from tests.kit.reconciling import rig_with, user
 
 
 def test_a_column_of_the_apps_keeps_its_value(store: Store, admin: Connection) -> None:
@@ -73,6 +75,55 @@ def test_a_rule_of_the_app_that_a_user_breaks_concerns_only_that_user(store: Sto
     assert (first, third) == ("created", "created")
     assert isinstance(second, ChangeRefused)
     assert "one_name" in str(second)
+
+
+def let_a_trigger_skip(admin: Connection, when: LiteralString) -> None:
+    """Creates a trigger of the app that skips the row of a user whose id ends with 1, without an error."""
+    admin.execute(
+        "create function public.skip() returns trigger language plpgsql as "
+        "$$ begin if new.clerk_id like '%1' then return null; end if; return new; end $$"
+    )
+    admin.execute(f"create trigger skip before {when} on clerk.users for each row execute function public.skip()")
+
+
+KEPT = "a trigger of the app keeps the row"
+
+
+@pytest.mark.parametrize("when", ["insert", "insert or update"])
+def test_a_new_row_that_a_trigger_of_the_app_skips_is_named_and_the_others_written(
+    when: LiteralString, store: Store, admin: Connection
+) -> None:
+    let_a_trigger_skip(admin, when)
+    first, second = store.apply(alone(upsert("user_1"), upsert("user_2")))
+    assert isinstance(first, ChangeRefused)
+    assert KEPT in str(first)
+    assert second == "created"
+    assert rows(admin, "select clerk_id from clerk.users") == [("user_2",)]
+    assert rows(admin, "select id from clerk_sync.entities") == [("user_2",)]
+
+
+def test_a_ban_that_a_trigger_of_the_app_skips_is_named_and_the_others_applied(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert("user_1"), upsert("user_2")))
+    let_a_trigger_skip(admin, "update")
+    first, second = store.apply(
+        alone(upsert("user_1", version=2, banned=True), upsert("user_2", version=2, banned=True))
+    )
+    assert isinstance(first, ChangeRefused)
+    assert KEPT in str(first)
+    assert second == "updated"
+    assert rows(admin, "select clerk_id, banned from clerk.users order by 1") == [("user_1", False), ("user_2", True)]
+
+
+def test_no_comparison_says_that_it_repaired_a_row_that_a_trigger_of_the_app_skips(database: Database) -> None:
+    with rig_with(database, 3) as rig:
+        let_a_trigger_skip(rig.admin, "insert or update")
+        for _ in range(2):
+            report = rig.run()
+            counts = report.counts["user"]
+            assert counts["refused"] == 1
+            assert counts.get("repaired", 0) == counts["missing"] - 1
+            assert "1 objects could not be compared or applied" in str(report.reason)
+        assert rig.shown() == {user(0), user(2)}
 
 
 def test_an_index_of_the_apps_does_no_harm(store: Store, admin: Connection) -> None:
