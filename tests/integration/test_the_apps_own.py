@@ -126,6 +126,22 @@ def test_no_comparison_says_that_it_repaired_a_row_that_a_trigger_of_the_app_ski
         assert rig.shown() == {user(0), user(2)}
 
 
+def test_a_row_that_the_app_made_and_its_trigger_rewrites_is_no_row_that_a_trigger_skips(database: Database) -> None:
+    with rig_with(database, 3) as rig:
+        rig.admin.execute("insert into clerk.users (clerk_id, email) values (%s, 'old@example.test')", [user(1)])
+        rig.admin.execute(
+            "create function public.upper() returns trigger language plpgsql as "
+            "$$ begin new.first_name := upper(coalesce(new.first_name, 'x')); return new; end $$"
+        )
+        rig.admin.execute(
+            "create trigger upper before insert or update on clerk.users for each row execute function public.upper()"
+        )
+        report = rig.run()
+        assert "refused" not in report.counts["user"]
+        assert rig.shown() == {user(0), user(1), user(2)}
+        assert value(rig.admin, "select count(*) from clerk.users where email = 'old@example.test'") == 0
+
+
 def test_an_index_of_the_apps_does_no_harm(store: Store, admin: Connection) -> None:
     admin.execute("create index on clerk.users using gin (public_metadata)")
     assert store.apply(alone(upsert(public_metadata={"plan": "pro"}))) == ["created"]
