@@ -57,6 +57,9 @@ select tap.is(count(*)::text, '4', 'the policies of a private bucket')
 from clerk_sync.secure_bucket('private', 'user');
 select tap.is(count(*)::text, '8', 'are made anew by a second call')
 from clerk_sync.secure_bucket('private', 'user');
+select tap.ok(bool_or(s.statement like '%for delete%org:editor%'), 'deletes ask for the roles that may write')
+from clerk_sync.secure_bucket('teams', 'organization', write_roles => '{org:editor}') as s (statement);
+select from clerk_sync.unsecure_bucket('teams');
 select tap.is(count(*)::text, '4', 'for an organization')
 from
     clerk_sync.secure_bucket(

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import LiteralString
 
 import pytest
+from psycopg.errors import LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from clerk_supabase.credentials import Fixed
@@ -161,6 +162,18 @@ def test_a_locked_table_costs_a_bounded_time_for_a_large_batch(
         assert len(unfed(admin)) == 300
     assert value(admin, """select clerk_sync.retry_unfed('{"limit": 1000, "seconds": 60}')""")["left"] == 0
     assert len(users_of_app(admin)) == 300
+
+
+def test_a_comparison_of_a_locked_table_ends_with_the_lock_and_counts_no_object_as_failing(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    feed = switch(admin)
+    store.apply(BATCH)
+    admin.execute("set lock_timeout = '20ms'")
+    with database.connect() as other, other.transaction():
+        other.execute("lock table public.users")
+        with pytest.raises(LockNotAvailable):
+            admin.execute("select clerk_sync.fill_feed(%s)", [Jsonb({"feed": feed, "limit": 10})])
 
 
 def test_a_slow_trigger_delays_one_event_and_suspends_the_feed(store: Store, admin: Connection) -> None:

@@ -160,6 +160,19 @@ def test_an_item_of_a_payer_without_a_subscription_in_clerk_is_repaired_from_the
     assert in_tables(rig) == in_clerk(rig)
 
 
+def test_an_item_whose_payer_clerk_does_not_name_is_unusable_and_not_repaired_from_the_list(rig: Rig) -> None:
+    lost = next(iter(rig.world.billing.items))
+    rig.admin.execute("delete from clerk.subscription_items where clerk_subscription_item_id = %s", [lost])
+    nameless = Fault(
+        alter=lambda found: [json.dumps(json.loads(each) | {"payer": None}).encode() for each in found],
+    )
+    rig.api.faults.add(nameless, path="/billing/subscription_items", times=9)
+    report = rig.run()
+    assert report.counts["subscription_item"]["unusable"] >= 1
+    here = "select clerk_user_id, clerk_org_id from clerk.subscription_items where clerk_subscription_item_id = %s"
+    assert rows(rig.admin, here, lost) == []
+
+
 # Plans, of which Clerk sends no event
 
 

@@ -165,7 +165,9 @@ def test_a_move_that_is_cut_off_goes_on_and_is_confirmed(
 ) -> None:
     # A table that follows the mirror, also its deletes, waits for the new ids.
     profiles = {"table": "public.profiles", "update": {"name": "mirror.email"}, "on_delete": "delete"}
-    switch_feed(admin, **profiles)
+    feed = switch_feed(admin, **profiles)
+    # An object of the old instance will never be fed.
+    admin.execute("select clerk_sync.note_unfed(%s, '{user_old01}', '55P03', 'planted')", [feed])
     command.run("switch-instance", "--to", PRODUCTION, "--write")
     sync.process([new_user(name) for name in NAMES[:8]])
     assert len(rows(admin, "select from clerk_sync.unfed_rows")) == 8
