@@ -20,7 +20,9 @@ from tests.kit.reconciling import Rig, happening_after
 from tests.kit.webhooks import domain, invitation
 
 HELD = f"user_{5:026}"
-HELD_UP = "rows held up by locks of other transactions: 1; the next run tries them again"
+HELD_UP = (
+    "rows held up by locks of other transactions, or kept by triggers of the app: 1; the next run tries them again"
+)
 
 
 def populate(world: World) -> None:

@@ -236,7 +236,7 @@ def test_a_row_that_cannot_be_written_now_ends_no_run(database: Database) -> Non
         rig.world.update("user", robot, name)
         report = rig.run()
         assert report.state == "complete"
-        assert "rows held up by locks of other transactions: 1" in (report.reason or "")
+        assert "rows held up by locks of other transactions, or kept by triggers of the app: 1" in (report.reason or "")
         assert rig.shown() == set(rig.world.users) - {robot}
 
 

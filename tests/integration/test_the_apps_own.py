@@ -10,9 +10,10 @@ import pytest
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.operate.install.migrations import migrate
-from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.reconciling import rig_with, user
+from tests.kit.webhooks import deleted
 
 
 def test_a_column_of_the_apps_keeps_its_value(store: Store, admin: Connection) -> None:
@@ -140,6 +141,20 @@ def test_a_row_that_the_app_made_and_its_trigger_rewrites_is_no_row_that_a_trigg
         assert "refused" not in report.counts["user"]
         assert rig.shown() == {user(0), user(1), user(2)}
         assert value(rig.admin, "select count(*) from clerk.users where email = 'old@example.test'") == 0
+
+
+def test_each_comparison_names_a_deleted_row_that_a_trigger_of_the_app_keeps_visible(database: Database) -> None:
+    with rig_with(database, 3) as rig:
+        rig.run()
+        let_a_trigger_skip(rig.admin, "update")
+        del rig.world.users[user(1)]
+        rig.store.apply([deleted("user", user(1), at=10**9)])
+        with acting_as(rig.admin, "authenticated", {"sub": user(1), "role": "authenticated"}):
+            assert rows(rig.admin, "select from clerk.users_public") == []
+        for _ in range(2):
+            report = rig.run()
+            assert "kept by triggers of the app: 1" in str(report.reason)
+            assert rig.findings(report)[user(1)].outcome == "held up"
 
 
 def test_an_index_of_the_apps_does_no_harm(store: Store, admin: Connection) -> None:

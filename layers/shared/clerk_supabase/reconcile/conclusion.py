@@ -75,7 +75,10 @@ def _left_out(work: Work, tallies: Sequence[Tally], wrong: StillWrong) -> tuple[
     compared = sum(tally.get("compared", 0) for tally in tallies)
     reasons = [f"{left_out:,} objects could not be compared or applied, see the log"] if left_out else []
     if wrong.held_up:
-        reasons.append(f"rows held up by locks of other transactions: {wrong.held_up:,}; the next run tries them again")
+        reasons.append(
+            "rows held up by locks of other transactions, or kept by triggers of the app: "
+            f"{wrong.held_up:,}; the next run tries them again"
+        )
     return reasons, left_out + wrong.held_up > work.settings.brake.limit(compared, None)
 
 
