@@ -138,7 +138,8 @@ tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile. More
 # than two processors, because any test waits for Postgres now and then; not more than three, because each process
-# collects all tests, which takes nine seconds of a processor.
+# collects all tests, which takes nine seconds of a processor. Of costly tests, it runs as many cases as try each value of
+# each parameter (tests/kit/cases.py); ARGS=--exhaustive: all.
 test: tools ## Run the tests (ARGS="..." for pytest)
 	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -19,6 +19,7 @@ from clerk_supabase.telemetry import forget, logger, metrics
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS
 from clerk_supabase_cli.project import find_root
 from tests.kit.aws import Account, Region
+from tests.kit.cases import EXHAUSTIVE, Share, every, left_out, share
 
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
@@ -31,6 +32,11 @@ hypothesis.settings.load_profile("here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        EXHAUSTIVE,
+        action="store_true",
+        help="try all combinations of the costly tests. Without it, each value of each parameter is tried",
+    )
     parser.addoption(
         "--through-pooler",
         action="store_true",
@@ -55,8 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begins with the stack and the longest files, so that no process works alone in the end."""
+    if not config.getoption(EXHAUSTIVE):
+        without = set(left_out(items))
+        config.hook.pytest_deselected(items=[*without])
+        items[:] = [item for item in items if item not in without]
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
@@ -89,6 +99,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_report_header(config: pytest.Config) -> str:
     seed = config.option.hypothesis_seed
     return f"seed of generated examples: {seed} (other examples: --hypothesis-seed=random)"
+
+
+@pytest.fixture(scope="session")
+def some(pytestconfig: pytest.Config) -> Share:
+    """The function that chooses the values that a test tries in a loop: `share()`, or all of them."""
+    return every if pytestconfig.getoption(EXHAUSTIVE) else share
 
 
 @pytest.fixture(scope="session")

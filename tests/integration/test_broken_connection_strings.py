@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,7 @@ import click
 import psycopg
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
@@ -35,6 +35,7 @@ from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
 from tests.integration.test_telemetry import ORIGIN, Context, World
 from tests.kit.aws import Region
+from tests.kit.cases import Share
 from tests.kit.databases import Databases
 from tests.kit.reconciling import rig_with
 from tests.kit.tokens import KEY
@@ -46,8 +47,10 @@ PUBLISHABLE_KEY = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 FUNCTIONS = ("sync", "retry", "reconcile", "session")
 VARIABLES = ("DATABASE_URL", "SYNC_DATABASE_URL", "SESSION_DATABASE_URL")
 
-# Most of the time of an example is the load of a handler. All forty commands and functions read the same strings.
-thorough = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+# Most of the time of an example is the load of a handler. Each command and function gets its own strings: forty times
+# three different ones find more than the same twelve for all, and --exhaustive gives each of them twelve.
+FEW, MANY = 3, 12
+thorough = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def found_in(text: str) -> set[str]:
@@ -214,9 +217,26 @@ def said_by(function: str, text: str, world: World) -> str:
     return "\n".join([*said, str(world.output)])
 
 
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+@pytest.fixture
+def own_strings(request: pytest.FixtureRequest, some: Share) -> Decorator:
+    """The decorator of a generated test: its number of examples, and a seed of this command or function alone."""
+    number = len(some(range(MANY), 0, MANY // FEW))
+    own_seed = seed(f"{request.config.option.hypothesis_seed} {request.node.name}")
+
+    def decorated(test: Callable[..., None]) -> Callable[..., None]:
+        return own_seed(settings(thorough, max_examples=number)(test))
+
+    return decorated
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_no_function_reveals_a_part_of_its_connection_string(function: str, world: World) -> None:
-    @thorough
+def test_no_function_reveals_a_part_of_its_connection_string(
+    function: str, world: World, own_strings: Decorator
+) -> None:
+    @own_strings
     @example(f"postgresql://clerk_sync_worker:{CANARY}%Pw@localhost:PORT/postgres")
     @example(f"postgresql://clerk_sync_worker:x@{CANARY}@localhost:PORT/postgres")
     @example(f"postgresql://clerk_sync_worker:{CANARY}@localhost:PORT/postgres?sslmode=disable")
@@ -330,12 +350,14 @@ def test_the_commands_that_take_a_connection_string_are_found_by_themselves() ->
 
 
 @pytest.mark.parametrize("name", TAKING)
-def test_no_command_prints_a_part_of_a_connection_string(name: str, world: World, empty_aws: dict[str, str]) -> None:
+def test_no_command_prints_a_part_of_a_connection_string(
+    name: str, world: World, empty_aws: dict[str, str], own_strings: Decorator
+) -> None:
     command = TAKING[name]
     option = option_of(command)
     is_option_only = option is not None and not option.envvar
 
-    @thorough
+    @own_strings
     @example(text=f"postgresql://postgres:{CANARY}%Pw@localhost:PORT/postgres", as_json=False)
     @example(text=f"postgresql://postgres:x@{CANARY}@localhost:PORT/postgres", as_json=True)
     @example(text=f"postgresql://postgres:{CANARY}@localhost:PORT/postgres", as_json=False)

@@ -25,6 +25,7 @@ from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.main import commands, main
 from clerk_supabase_cli.operate.comparing import _log_on_stderr
 from clerk_supabase_cli.project import CHECKOUT_VARIABLE
+from tests.kit.cases import Share
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.parked import created, park
 from tests.kit.reconciling import Rig, rig_with
@@ -199,6 +200,9 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
 # The commands about the made-up Clerk instance do the same with their arguments, and no `dev` runs here.
 OF_CLERK: Final = {("clerk", *rest) for rest in (("user", "update"), ("membership", "accept"), ("play",))}
 LEAVES: Final = {path: each for path, each in leaves(commands) if path[0] != "clerk" or path in OF_CLERK}
+NUMBERS: Final = {path: number for number, path in enumerate(LEAVES)}
+# So many commands share the values, because all commands read and print in the same way.
+SHARING: Final = 3
 
 
 def typed(command: click.Command, values: Sequence[str], chance: random.Random) -> Iterator[str]:
@@ -228,9 +232,9 @@ def test_no_argument_that_cannot_be_seen_is_taken_or_printed(path: tuple[str, ..
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
-def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator: Operator) -> None:
+def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator: Operator, some: Share) -> None:
     chance = random.Random(str(path))
-    values = chance.sample(SEEN, 4) if path in SLOW else SEEN
+    values = chance.sample(SEEN, 4) if path in SLOW else some(SEEN, NUMBERS[path], SHARING)
     # Often none of the optional arguments is typed: the same line again would get the same answer.
     lines = {tuple(typed(LEAVES[path], [value, value, chance.choice(SEEN)], chance)): value for value in values}
     for arguments, value in lines.items():
@@ -253,22 +257,27 @@ VARIABLES: Final = [
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
-def test_nothing_in_the_environment_commands_the_terminal(path: tuple[str, ...], operator: Operator) -> None:
+def test_nothing_in_the_environment_commands_the_terminal(
+    path: tuple[str, ...], operator: Operator, some: Share
+) -> None:
     chance = random.Random(str(path))
     # Each variable with one of them; over all commands, with each of them.
-    for variable, unseen in zip(VARIABLES, chance.sample(UNSEEN, len(VARIABLES)), strict=True):
+    tried = [*zip(VARIABLES, chance.sample(UNSEEN, len(VARIABLES)), strict=True)]
+    for variable, unseen in some(tried, NUMBERS[path], SHARING):
         arguments = typed(LEAVES[path], ["user_1", "1", "user.created"], chance)
         operator.types(*path, *arguments, stdin=unseen, **{variable: f"http://{unseen}[red]"})
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in LASTING], ids=" ".join)
 def test_no_answer_of_aws_or_clerk_commands_the_terminal(
-    path: tuple[str, ...], operator: Operator, hostile_url: str
+    path: tuple[str, ...], operator: Operator, hostile_url: str, some: Share
 ) -> None:
     chance = random.Random(str(path))
     values = ("user_1", "1", "user.created", "public.tasks")
     times = 1 if path in SLOW else 3
-    for arguments in {tuple(typed(LEAVES[path], [value], chance)): None for value in values for _ in range(times)}:
+    lines = {tuple(typed(LEAVES[path], [value], chance)): None for value in values for _ in range(times)}
+    # Mostly three lines in a row have the same value, and every other line has each value.
+    for arguments in some([*lines], NUMBERS[path], 2):
         operator.types(*path, *arguments, CLERK_API_URL=hostile_url, CLERK_SUPABASE_STACK="stack")
     options = {"event": ["--url", hostile_url], "token verify": ["--jwks-url", hostile_url]}.get(" ".join(path))
     if options:

@@ -195,7 +195,13 @@ def test_a_pem_without_an_issuer_asks_for_it() -> None:
     assert "--issuer" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--publishable-key", "sk_test_x"), ("--jwks-url", "http://clerk.example.test")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--publishable-key", "sk_test_x"),
+        *(("--jwks-url", url) for url in ("http://clerk.example.test", "http://[", "https://[x]", "https://")),
+    ],
+)
 def test_settings_that_cannot_be_are_usage_errors(arguments: tuple[str, ...]) -> None:
     assert run(MINT.session(ADA), *arguments).exit_code == 2
 

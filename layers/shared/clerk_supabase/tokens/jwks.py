@@ -74,6 +74,16 @@ class FixedKeys:
         """None: configured keys never change."""
 
 
+def _is_safe(url: str) -> bool:
+    """Tells whether nobody on the way can change the keys: HTTPS, or this machine's own HTTP."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # A bracket without an IPv6 address.
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+
+
 class Jwks:
     """The keys behind one URL, shared by all threads."""
 
@@ -82,8 +92,7 @@ class Jwks:
 
         Raises SettingsError unless the URL is HTTPS; this machine's own may be HTTP.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        if not _is_safe(url):
             raise SettingsError(f"the JWKS address must begin with https://: {url}")
         self._url = url
         self._parse = parse
