@@ -201,7 +201,7 @@ def test_a_membership_that_refuses_keeps_neither_its_neighbours_nor_its_organiza
     )
     # Another membership may be tried again at once, which says nothing about this one.
     admin.execute(
-        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('membership', 'orgmem_9', '', now())"
+        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('membership', 'other', '', now())"
     )
     if not lock:
         admin.execute(
