@@ -416,5 +416,12 @@ from (
     )
 ) as a (statement, words);
 
+grant usage on schema clerk_sync to anon;
+grant execute on function clerk_sync.execute_on_objects(text[]) to anon;
+select tap.ok(said.words like 'anon may make no policy on storage.objects (%', said.words)
+from tap.rejection(
+    $$set local role anon; select clerk_sync.execute_on_objects('{"create policy mine on storage.objects"}')$$
+) as said (words);
+
 select tap.finish();
 rollback;

@@ -83,12 +83,13 @@ def test_an_address_that_belongs_to_another_user_by_now_stays_with_that_user(
 ) -> None:
     emails = [samples.email_address("idn_1", ADDRESS, CREATED_AT)]
     store.apply([user(ADA, at=1, email_addresses=emails), deleted("user", ADA, at=2)])
-    store.apply([user("user_heir", at=3, email_addresses=emails), invitation(at=3, email_address=ADDRESS)])
-    store.apply([domain(at=3, affiliation_email_address=ADDRESS)])
+    store.apply([user("user_heir", at=3, email_addresses=emails, first_name="Annabella")])
+    store.apply([invitation(at=3, email_address=ADDRESS), domain(at=3, affiliation_email_address=ADDRESS)])
     heirs = rows(admin, "select * from clerk.users where clerk_id = 'user_heir'")
     said = command.run("forget", ADA, "--yes").stdout
     assert f"not looked for: {ADDRESS.lower()}, which user_heir has in Clerk" in said
     assert rows(admin, "select * from clerk.users where clerk_id = 'user_heir'") == heirs
+    assert value(admin, "select first_name from clerk.users_public where clerk_id = 'user_heir'") == "Annabella"
     assert rows(admin, "select new_values is not null from clerk_sync.audit_log where entity_id = 'user_heir'") == [
         (True,)
     ]

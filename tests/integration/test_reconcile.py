@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from clerk_supabase.errors import WrongInstance
 from clerk_supabase.model.changes import Delete, changes_of
@@ -316,6 +317,7 @@ def test_content_that_cannot_be_read_or_stored_affects_no_other_object(rig: Rig)
     rig.api.faults.add(Fault(alter=make_hostile), path="/users")
     report = rig.run()
     assert (report.state, report.counts["user"]["unusable"], report.counts["user"]["refused"]) == ("complete", 2, 1)
+    assert rig.findings(report)[user(8)].outcome == "refused"
     assert "could not be compared or applied, see the log" in str(report.reason)
     # The value that cannot be stored would have emptied the name, so the user was read again by id.
     assert [rig.column(user(number), "first_name") for number in (5, 7)] == ["New", "New"]
@@ -353,6 +355,16 @@ def test_private_metadata_is_compared_where_it_is_kept(database: Database) -> No
             (user(1), "private_metadata", "different"),
         }
         assert rows(rig.admin, query) == kept
+
+
+def test_an_object_that_postgres_refuses_to_compare_affects_no_other_object(rig: Rig) -> None:
+    # A constraint stands for a fault in Postgres: all content that is known to be refused is left out before.
+    refused = "alter table clerk_sync.reconcile_findings add constraint planted check (entity_id <> {})"
+    rig.admin.execute(sql.SQL(refused).format(user(5)))
+    rig.admin.execute("update clerk.users set last_name = 'By hand' where clerk_id = any(%s)", [[user(5), user(6)]])
+    report = rig.run()
+    assert (report.state, report.counts["user"]["unusable"]) == ("complete", 1)
+    assert (rig.column(user(5), "last_name"), rig.column(user(6), "last_name") == "By hand") == ("By hand", False)
 
 
 def test_the_findings_of_a_run_are_counted_for_the_alarms_once_and_without_personal_data(

@@ -254,6 +254,10 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
     assert report.state == "complete"
     assert report.reason == "organizations are switched off in Clerk: organizations and their objects were not compared"
     assert user(6) not in rig.shown()
+    off = rows(
+        rig.admin, "select is_switched_off from clerk_sync.compared_until() where kind in ('user', 'membership')"
+    )
+    assert sorted(off) == [(False,), (True,)]
     assert len(rig.shown("organizations", "clerk_org_id")) == 3
     assert rig.run("quick").state == "complete"
 

@@ -15,7 +15,7 @@ from tests.integration.test_instance import DEVELOPMENT, PRODUCTION, event, mirr
 from tests.kit.databases import Connection, Database, rows, tables, value
 from tests.kit.feeding import switch as switch_feed
 from tests.kit.meanwhile import started, waiting
-from tests.kit.parked import Command
+from tests.kit.parked import Command, park
 from tests.kit.polling import eventually
 
 APP = """
@@ -161,7 +161,7 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
 
 @pytest.mark.usefixtures("app")
 def test_a_move_that_is_cut_off_goes_on_and_is_confirmed(
-    command: Command, admin: Connection, sync: Sync, monkeypatch: pytest.MonkeyPatch
+    command: Command, admin: Connection, store: Store, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A table that follows the mirror, also its deletes, waits for the new ids.
     profiles = {"table": "public.profiles", "update": {"name": "mirror.email"}, "on_delete": "delete"}
@@ -188,7 +188,11 @@ def test_a_move_that_is_cut_off_goes_on_and_is_confirmed(
         admin.execute("insert into public.notes values ('user_old01', 'z')")
     assert value(admin, "select name from public.profiles where clerk_user_id = 'user_new09'") == "u09@a.test"
     assert owners(admin, "profiles") == owners(admin, "notes")
+    for instance in (DEVELOPMENT, PRODUCTION):
+        park(store, f"msg_{instance}", {"instance_id": instance})
     command.run("switch-instance", "--confirm", "--write")
+    not_discarded = "select svix_id from clerk_sync.parked_events where body is not null and discarded_at is null"
+    assert rows(admin, not_discarded) == [(f"msg_{PRODUCTION}",)]
     left = "select (select count(*) from clerk_sync.archived_rows) + (select count(*) from clerk_sync.successors)"
     assert value(admin, left) == 0
     assert value(admin, "select count(*) from clerk_sync.audit_log where new_values::text like '%user_old%'") == 0
