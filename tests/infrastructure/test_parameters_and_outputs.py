@@ -164,6 +164,12 @@ def test_the_console_shows_every_parameter_once_and_a_guided_deployment_asks_in_
         ("WebhookSourceAddresses", "192.0.2.1/32,2001:db8::/32", True),
         ("WebhookSourceAddresses", "", False),
         ("WebhookSourceAddresses", "192.0.2.1", False),
+        ("WebhookSourceAddresses", "::ffff:192.0.2.1/128", True),
+        ("WebhookSourceAddresses", "192.0.2.0/33", False),
+        ("WebhookSourceAddresses", "299.0.2.0/24", False),
+        ("WebhookSourceAddresses", "192.0.2/24", False),
+        ("WebhookSourceAddresses", "2001:db8::/129", False),
+        ("WebhookSourceAddresses", "beef/12", False),
         # The bounds of a rule of AWS WAF; 0: no web ACL.
         ("RequestsPerAddress", "0", True),
         ("RequestsPerAddress", "9", False),

@@ -37,18 +37,21 @@ def test_a_role_names_its_permissions_by_id_and_key_in_an_order_of_its_own() -> 
 @pytest.mark.parametrize(
     ("changes", "active_until", "ends_at"),
     [
-        ({}, AT + 10, AT + 10),
-        ({"abandon_at": AT + 5}, AT + 5, AT + 5),
-        ({"status": "pending"}, None, AT + 10),
+        ({}, LATER + 10, LATER + 10),
+        ({"abandon_at": LATER + 5}, LATER + 5, LATER + 5),
+        ({"status": "pending"}, None, LATER + 10),
         ({"status": "ended"}, None, LATER),
-        ({"status": "of_next_year"}, None, AT + 10),
+        ({"status": "of_next_year"}, None, LATER + 10),
         ({"expire_at": None, "abandon_at": None}, LATER, LATER),
+        # Housekeeping would delete a session at once that ended years ago.
+        ({"expire_at": AT - 10}, AT - 10, LATER),
+        ({"abandon_at": AT - 20}, AT - 20, LATER),
     ],
 )
 def test_a_session_is_called_active_no_longer_than_clerk_lets_it_be_without_an_event(
     changes: dict[str, Any], active_until: int | None, ends_at: int
 ) -> None:
-    sent = objects.session("sess_1", ADA, **TIMES, **({"expire_at": AT + 10, "abandon_at": AT + 20} | changes))
+    sent = objects.session("sess_1", ADA, **TIMES, **({"expire_at": LATER + 10, "abandon_at": LATER + 20} | changes))
     found = row("session.created", sent)
     assert (found["active_until"], found["ends_at"]) == (timestamp(active_until), timestamp(ends_at))
 

@@ -81,7 +81,8 @@ class Session(TolerantObject):
             "clerk_user_id": self.user_id,
             "status": self.status,
             "active_until": timestamp(self._ends_at() if self.status == "active" else None),
-            "ends_at": timestamp(self._ends_at()),
+            # Never before Clerk spoke of the session: an old moment would let housekeeping delete the row at once.
+            "ends_at": timestamp(max(self._ends_at(), self.updated_at)),
             "is_impersonated": self.actor,
             "device_type": device.device_type,
             "browser_name": device.browser_name,
