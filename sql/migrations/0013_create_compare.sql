@@ -244,8 +244,8 @@ begin
 end
 $$;
 
--- Objects whose repair takes a value away from the row: such a repair waits until everything is compared. Only objects
--- of kinds that can be read again by id. A stub has no value of its own.
+-- Objects whose repair takes a value away from the row: such a repair waits until everything is compared. A stub has no
+-- value of its own.
 create function clerk_sync.objects_to_hold(differing clerk_sync.difference[])
 returns text[]
 language plpgsql
@@ -417,7 +417,7 @@ declare
     counted constant jsonb := clerk_sync.tally(request, 'tally');
     run clerk_sync.reconcile_runs;
     differing clerk_sync.difference[];
-    held text[] := '{}';
+    held text[];
     found clerk_sync.reconcile_findings[];
     extra clerk_sync.reconcile_findings[] := '{}';
 begin
@@ -430,9 +430,7 @@ begin
     where w.run_id = run.run_id and w.number = of_window;
 
     differing := clerk_sync.find_differing(request -> 'page', request -> 'columns');
-    if (select k.is_read_by_id from clerk_sync.kinds as k where k.kind = target) then
-        held := clerk_sync.objects_to_hold(differing);
-    end if;
+    held := clerk_sync.objects_to_hold(differing);
     found := clerk_sync.find_differences(request, run, listed_ids, differing, held);
 
     delete from clerk_sync.absences as a where a.kind = target and a.id = any(listed_ids);

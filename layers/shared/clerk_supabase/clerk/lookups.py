@@ -21,11 +21,15 @@ membership, an invitation or a domain."""
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
     """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent.
 
-    Raises ValueError for more objects.
+    If Clerk has no request for some objects of a kind, the whole list is read. Raises ValueError for more objects.
     """
     if len(held) > MOST_IDS:
         raise ValueError(f"Clerk can be asked for {MOST_IDS} objects at once, not {len(held)}")
     ids = {object_id for object_id, *_ in held}
+    if not FACTS[kind].again_path:
+        pages = clerk.enclosed(kind) if FACTS[kind].enclosing_path else clerk.oldest_first(kind)
+        yield from {item.id: item for page in pages for item in page.items if item.id in ids}.values()
+        return
     for question in _questions(FACTS[kind].again_path, held):
         try:
             yield from (item for item in _answer(clerk, question, ids) if item.id in ids)

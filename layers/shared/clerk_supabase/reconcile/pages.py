@@ -315,7 +315,9 @@ class Comparison:
         differing = {item_id for item_id, found in differences.items() if found.action == "repair"}
         wanted = differing
         if FACTS[self.window.kind].carrier:
-            wanted = differing | self._runs.items_without_subscription(self._work.run_id, [item.id for item in items])
+            held = {item_id for item_id, found in differences.items() if found.action == "hold"}
+            others = [item.id for item in items if item.id not in held]
+            wanted = differing | self._runs.items_without_subscription(self._work.run_id, others)
             self._add(WRONG_CARRIER, len(wanted - differing))
         to_repair = [item for item in items if item.id in wanted and item.id not in self._unreadable]
         missing = [

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS
-from clerk_supabase.clerk.lookups import read_again
-from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
+from clerk_supabase.clerk.lookups import Held, read_again
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, UnusableEvent
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
+from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, KIND_NAMES, READ_KINDS
+from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
 from clerk_supabase.reconcile.corrections.repairs import Repair, settled
 from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.reconcile.pages import Work
+from clerk_supabase.telemetry import logger
 
 # Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
 _BRAKE: Final = Brake()
@@ -42,9 +44,7 @@ def repair_held(work: Work) -> Emptied:
         return Emptied()
     doubts: list[str] = []
     doubtful: list[ReadKind] = []
-    for kind in READ_KINDS:
-        if not FACTS[kind].is_read_by_id:
-            continue
+    for kind in (*READ_KINDS, *ENCLOSED_KINDS):
         try:
             _repair_kind(work, kind)
         except ClerkKeyRejected:
@@ -76,10 +76,37 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
         work.check()
         after = held[-1][0]
         # A value missing from a list by mistake may be in Clerk's answer about the single object.
-        items = list(read_again(work.clerk, kind, held))
-        repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+        repairs = _read(work, kind, held)
         sender = work.sender(len(repairs))
         became = settled(repairs, sender.send(work.runs.store, repairs, work.clock_ms()))
         work.runs.settle(work.run_id, kind, held_up=became.held_up)
         for of_kind in (kind, "private_metadata"):
             work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)
+
+
+def _read(work: Work, kind: ReadKind, held: Sequence[Held]) -> Sequence[Repair]:
+    """Repairs with the present state of objects in Clerk; an object with a carrier is repaired by its carrier."""
+    items = list(read_again(work.clerk, kind, held))
+    if not FACTS[kind].carrier:
+        return [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+    differing = {item.id: item for item in items}
+    repairs = repairs_with_listed(
+        work.clerk,
+        work.run_id,
+        kind,
+        held,
+        differing=differing,
+        received_at=work.clock_ms(),
+        features=work.features,
+    )
+    return [repair for repair in repairs if repair.kind == kind or _is_readable(repair, work.clock_ms())]
+
+
+def _is_readable(repair: Repair, received_at: int) -> bool:
+    """Tells whether a carrier can be applied. As a message, an unreadable carrier would be parked."""
+    try:
+        repair.changes(received_at, keep_private_metadata=False)
+    except UnusableEvent as error:
+        logger.error("not compared", object_id=repair.id, reason=str(error))
+        return False
+    return True
