@@ -345,6 +345,7 @@ def test_tables_of_the_workers_own_do_not_get_in_the_way_of_ours(database: Datab
 # The test of every function and trigger would have failed
 
 
+@pytest.mark.each_value("role", "postgres_version")
 @pytest.mark.parametrize("role", ["authenticated", "service_role", WORKER, SESSION])
 def test_with_an_empty_search_path_the_same_attack_makes_a_role_the_owner(role: str, database: Database) -> None:
     with database.connect() as admin:
@@ -382,6 +383,7 @@ HOLES: Final = (
 )
 
 
+@pytest.mark.each_value("hole", "postgres_version")
 @pytest.mark.parametrize("hole", HOLES, ids=lambda hole: hole.kind)
 def test_each_kind_of_object_gets_into_a_function_that_is_open_to_it(hole: Hole, database: Database) -> None:
     statement = f"""
@@ -407,6 +409,7 @@ NEW_TRIGGER: LiteralString = """
 """
 
 
+@pytest.mark.each_value("planted", "said", "postgres_version")
 @pytest.mark.parametrize(
     ("planted", "said"),
     [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert clerk_sync.noted")],
