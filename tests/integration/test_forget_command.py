@@ -116,6 +116,8 @@ def test_the_address_of_an_account_at_a_company_is_the_persons_if_the_account_is
     account = samples.enterprise_account(7, ADDRESS, CREATED_AT)
     unverified = samples.enterprise_account(8, "guess@other.test", CREATED_AT) | {"verification": None}
     store.apply([user(ADA, at=1, email_addresses=[], enterprise_accounts=[account, unverified])])
+    other = [samples.email_address("idn_2", SECOND, CREATED_AT)]
+    store.apply([user("user_other", at=1, email_addresses=other)])
     assert value(admin, "select clerk_sync.identifiers_of(%s)", [ADA]) == [ADDRESS.lower()]
     words = [ADDRESS.lower(), "guess@other.test"]
     assert value(admin, "select clerk_sync.words_of_others('{}', %s)", words) == {ADDRESS.lower(): ADA}

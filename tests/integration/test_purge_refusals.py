@@ -199,10 +199,6 @@ def test_a_membership_that_refuses_keeps_neither_its_neighbours_nor_its_organiza
     store.apply(
         [organization("org_2", at=1), deleted("organization", "org_1", at=2), deleted("organization", "org_2", at=2)]
     )
-    # Another membership may be tried again at once, which says nothing about this one.
-    admin.execute(
-        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('membership', 'other', '', now())"
-    )
     if not lock:
         admin.execute(
             "create function public.hold() returns trigger language plpgsql as $$ begin "
@@ -222,6 +218,17 @@ def test_a_membership_that_refuses_keeps_neither_its_neighbours_nor_its_organiza
         ("kept", "locked by another transaction") if lock else ("refused", "SQLSTATE P0001 in public.hold()")
     )
     assert rows(admin, "select clerk_org_id, name from clerk.organizations") == [("org_1", None)]
+
+
+def test_an_organization_waits_for_its_own_memberships_that_are_due(store: Store, admin: Connection) -> None:
+    store.apply([membership(f"orgmem_{n}", org_id=f"org_{n}", user_id=f"user_{n}", at=1) for n in (1, 2)])
+    store.apply([deleted("organization", f"org_{n}", at=2) for n in (1, 2)])
+    admin.execute(
+        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values"
+        " ('membership', 'orgmem_1', '', now() + '1 day'), ('membership', 'orgmem_2', '', now())"
+    )
+    due = "select clerk_sync.due_rows(k, now() + '1 day', 10, '{}') from clerk_sync.kinds as k where k.kind = %s"
+    assert value(admin, due, "organization") == ["org_1"]
 
 
 def test_a_purge_that_cannot_be_done_at_all_does_not_keep_records_from_being_pruned(

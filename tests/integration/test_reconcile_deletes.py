@@ -247,6 +247,14 @@ def test_half_a_list_of_memberships_deletes_none_and_the_run_says_why(rig: Rig) 
     assert len(rig.shown("organization_memberships", "clerk_membership_id")) == 9
 
 
+def test_one_more_user_than_may_go_is_asked_for_and_no_other(rig: Rig) -> None:
+    for number in range(150):
+        rig.world.remove_user(user(number))
+    rig.api.requests.clear()
+    assert rig.run(allow_deletes=110).state == "stopped"
+    assert len({request.path for request in rig.api.requests if request.path.startswith("/users/user_")}) == 111
+
+
 def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) -> None:
     rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
     rig.world.remove_user(user(6))

@@ -141,6 +141,14 @@ def test_a_user_whom_clerks_api_does_not_show_yet_is_not_deleted(rig: Rig, comma
     assert result(command, "user_new")["user_new"][0] == "deleted"
 
 
+def test_a_delete_that_a_table_refuses_is_named_with_its_rule(rig: Rig, command: Command) -> None:
+    rig.world.remove_user(CAL)
+    rig.admin.execute("alter table clerk.users add constraint always_there check (deleted_at is null)")
+    done, why = result(command, CAL, status=3)[CAL]
+    assert (done, "always_there" in why) == ("not changed", True)
+    assert CAL in rig.shown()
+
+
 def test_a_404_that_is_older_than_another_answer_is_not_called_a_delete(rig: Rig, command: Command) -> None:
     rig.admin.execute("update clerk_sync.entities set shown_at = %s where id = %s", [rig.world.now + MINUTE, CAL])
     rig.api.faults.add(answering(404, code="resource_not_found"), path=f"/users/{CAL}")
