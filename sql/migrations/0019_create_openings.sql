@@ -843,26 +843,32 @@ begin
         where g.grantee_name is null
     ),
 
-    -- Predefined roles such as pg_read_all_data have rights without a grant.
+    -- Predefined roles such as pg_read_all_data have rights without a grant; found by the memberships to revoke.
     inherent as (
         select api.role_name, r.rolname, p.privilege
         from api
-        cross join clerk_sync.roles_of(api.role_name) as m (id)
-        inner join pg_catalog.pg_roles as r on r.oid = m.id
+        inner join pg_catalog.pg_auth_members as direct on direct.member = api.role_name::regrole
+        inner join pg_catalog.pg_roles as r on r.oid = direct.roleid
         cross join unnest(
             '{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]
             || case when current_setting('server_version_num')::int >= 170000 then '{MAINTAIN}'::text[] end
         ) as p (privilege)
         where
             p.privilege <> all(api.allowed)
-            and has_table_privilege(r.oid, target, p.privilege)
-            -- Superusers and members of the owner are found by detours().
-            and not pg_has_role(r.oid, (select c.relowner from pg_catalog.pg_class as c where c.oid = target), 'member')
-            and not exists (
-                select from clerk_sync.grants_on(target) as g
+            and exists (
+                select from clerk_sync.roles_of(r.rolname) as m (id)
                 where
-                    g.privilege = p.privilege
-                    and (g.grantee_name is null or pg_has_role(r.oid, g.grantee_name, 'member'))
+                    has_table_privilege(m.id, target, p.privilege)
+                    -- Superusers and members of the owner are found by detours().
+                    and not pg_has_role(
+                        m.id, (select c.relowner from pg_catalog.pg_class as c where c.oid = target), 'member'
+                    )
+                    and not exists (
+                        select from clerk_sync.grants_on(target) as g
+                        where
+                            g.privilege = p.privilege
+                            and (g.grantee_name is null or pg_has_role(m.id, g.grantee_name, 'member'))
+                    )
             )
     )
 
@@ -896,7 +902,7 @@ begin
         true,
         format(
             '%I has the right to %s as a member of %I',
-            i.role_name, lower(string_agg(i.privilege, ', ' order by i.privilege)), i.rolname
+            i.role_name, lower(string_agg(distinct i.privilege, ', ' order by i.privilege)), i.rolname
         ),
         format('revoke %I from %I', i.rolname, i.role_name)
     from inherent as i

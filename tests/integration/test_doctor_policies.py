@@ -147,6 +147,41 @@ def test_a_published_table_whose_policy_fails_with_clerks_token_is_named(doctor:
     assert "drop table clerk_sync.entities" in doctor.verdict("realtime")[1]
 
 
+def test_a_published_table_is_named_whose_policy_reads_what_fails_with_clerks_token(
+    doctor: Doctor, admin: Connection
+) -> None:
+    admin.execute("""
+        create function auth.uid() returns uuid language sql stable as $$ select (auth.jwt() ->> 'sub')::uuid $$;
+        create view public.me as select auth.uid() as id;
+        create view public.same with (security_invoker) as select * from public.me;
+        create table public.members (team int, owner uuid);
+        alter table public.members enable row level security;
+        create policy p on public.members using (owner = auth.uid());
+        create view public.everybody as select * from public.members;
+        create view public.fellows with (security_invoker) as select * from public.members;
+        create table public.by_view (owner uuid);
+        create table public.by_view_of_view (owner uuid);
+        create table public.by_table (team int);
+        create table public.by_view_of_table (team int);
+        create table public.by_view_of_its_owner (team int);
+        create table public.open (team int);
+        create policy p on public.by_view using (owner = (select m.id from public.me as m));
+        create policy p on public.by_view_of_view using (owner = (select s.id from public.same as s));
+        create policy p on public.by_table using (team in (select m.team from public.members as m));
+        create policy p on public.by_view_of_table using (team in (select f.team from public.fellows as f));
+        create policy p on public.by_view_of_its_owner using (team in (select e.team from public.everybody as e));
+        create policy p on public.open using (team > 0);
+        create publication supabase_realtime for table public.by_view, public.by_view_of_view, public.by_table,
+            public.by_view_of_table, public.by_view_of_its_owner, public.open;
+    """)
+    assert re.findall(r"(\S+) is published to Realtime", doctor.verdict("realtime")[1]) == [
+        "public.by_table",
+        "public.by_view",
+        "public.by_view_of_table",
+        "public.by_view_of_view",
+    ]
+
+
 GUIDE: LiteralString = "revoke execute on all functions in schema clerk from public, anon, authenticated"
 
 

@@ -231,17 +231,20 @@ def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_pa
         """
         create function public.crash() returns trigger language plpgsql security definer as
         $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
-        create trigger crash before insert on clerk.users for each row execute function public.crash();
+        create trigger crash before insert on clerk.users for each row when (new.clerk_id = 'user_2')
+        execute function public.crash();
         """
     )
     url = Sometimes(database.worker_url, lambda connection: connection == 1)
     with closing(Store(url)) as store:
-        assert made(store).process([dead(1, attempts=MAX_ATTEMPTS), dead(2, attempts=MAX_ATTEMPTS)]) == [
-            "message-1",
+        # What was applied before does not stay.
+        assert made(store).process([dead(number, attempts=MAX_ATTEMPTS) for number in (1, 2, 3)]) == [
             "message-2",
+            "message-3",
         ]
     assert url.connections > 1
     assert parked(admin) == []
+    assert outcomes(admin) == {"msg_1": "created"}
 
 
 def test_a_last_try_that_only_met_an_outage_is_made_again_and_nothing_is_parked(

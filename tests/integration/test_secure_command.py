@@ -320,7 +320,14 @@ def test_functions_that_mention_the_table_are_listed_and_what_is_printed_is_sql(
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
-        ("grant pg_read_all_data to anon", "anon has the right to select as a member of pg_read_all_data (revoke "),
+        (
+            "grant pg_read_all_data to anon",
+            "secured: anon has the right to select as a member of pg_read_all_data (revoke pg_read_all_data from anon)",
+        ),
+        (
+            "create role readers; grant pg_read_all_data to readers; grant readers to anon",
+            "secured: anon has the right to select as a member of readers (revoke readers from anon)",
+        ),
         ("alter role authenticated bypassrls", "the role authenticated passes every policy (alter role authenticated "),
         ("alter role anon superuser", "the role anon passes every policy (alter role anon nosuperuser nobypassrls)"),
         (

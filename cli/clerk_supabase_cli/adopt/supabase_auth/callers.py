@@ -71,6 +71,11 @@ _USES: Final = """
         'pg_trigger'::regclass
     )
 """
+_VIEWS: Final = """
+    select w.oid, w.ev_class::regclass::text
+    from pg_rewrite as w inner join pg_class as c on c.oid = w.ev_class
+    where c.relkind = 'v'
+"""
 _TRIGGERS: Final = """
     select t.tgname::text, t.tgrelid::regclass::text, t.tgfoid::regprocedure::text
     from pg_trigger as t
@@ -81,12 +86,33 @@ _TRIGGERS: Final = """
     order by 2, 1
 """
 # Realtime reads each change as the subscriber, so that policies for reading decide.
-_READ_BY_REALTIME: Final = """
-    select p.oid from pg_publication_tables as t
-    inner join pg_policy as p on p.polrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
-    where t.pubname = 'supabase_realtime' and p.polcmd in ('r', '*') and exists (
+_POLICIES_FOR_READING: Final = """
+    select p.oid, p.polrelid::regclass::text, c.relrowsecurity, exists (
+        select from pg_publication_tables as t
+        where t.pubname = 'supabase_realtime' and p.polrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+    )
+    from pg_policy as p inner join pg_class as c on c.oid = p.polrelid
+    where p.polcmd in ('r', '*') and exists (
         select from unnest(p.polroles) as r (id)
         where r.id = 0 or pg_has_role(to_regrole('authenticated')::oid, r.id, 'usage')
+    )
+"""
+# The relations that policies and views read, of tables only if the policies of the table count for the reader: a view
+# without security_invoker reads its tables as its owner.
+_READS: Final = """
+    select d.objid, d.refobjid::regclass::text
+    from pg_depend as d
+    inner join pg_class as c on c.oid = d.refobjid
+    left join pg_rewrite as w on d.classid = 'pg_rewrite'::regclass and w.oid = d.objid
+    left join pg_class as v on v.oid = w.ev_class
+    where d.refclassid = 'pg_class'::regclass and c.relkind in ('r', 'p', 'v') and (
+        d.classid = 'pg_policy'::regclass
+        or (v.relkind = 'v' and v.oid <> c.oid and (
+            c.relkind = 'v' or exists (
+                select from pg_options_to_table(v.reloptions) as o
+                where o.option_name = 'security_invoker' and o.option_value::boolean
+            )
+        ))
     )
 """
 
@@ -124,7 +150,10 @@ class Callers:
     callers: list[Caller]
     triggers: list[SignUpTrigger]
     realtime: list[str]
-    """Tables published to Realtime with a policy that fails: a single subscriber of Clerk's breaks the batch of all."""
+    """Tables published to Realtime with a policy that fails, or that reads a view or another table that fails.
+
+    A single subscriber of Clerk's breaks the batch of all.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +186,7 @@ def callers(connection: Connection) -> Callers:
         )
         for each in asking.values()
     ]
-    read_by_realtime = {oid for (oid,) in connection.execute(_READ_BY_REALTIME)}
-    realtime: dict[str, None] = {}
+    failing_expressions: set[int] = set()
     for kind, name, table, text, oid in connection.execute(_EXPRESSIONS, where):
         expression, its = without_literals(text), used.get(oid, ())
         calls, through = _calls(expression), sorted({function.name for function in its})
@@ -166,10 +194,25 @@ def callers(connection: Connection) -> Callers:
             continue
         fails = _fails(expression) or any(function.oid in failing for function in its)
         found.append(Caller(kind, name, table, calls, through, fails, missing_claims(text)))
-        if fails and oid in read_by_realtime:
-            realtime[table] = None
+        if fails:
+            failing_expressions.add(oid)
     triggers = [SignUpTrigger(*row) for row in connection.execute(_TRIGGERS)]
-    return Callers(found, triggers, [*realtime])
+    return Callers(found, triggers, _failing_in_realtime(connection, failing_expressions))
+
+
+def _failing_in_realtime(connection: Connection, failing: set[int]) -> list[str]:
+    """The published tables with a policy that fails. `failing`: policies and rules of views that fail by themselves."""
+    policies = connection.execute(_POLICIES_FOR_READING).fetchall()
+    reads = connection.execute(_READS).fetchall()
+    relations = {oid: table for oid, table, is_on, _ in policies if is_on}
+    relations |= dict(connection.execute(_VIEWS).fetchall())
+    readers = {oid for oid, *_ in policies} | relations.keys()
+    while True:
+        failed = {relations[oid] for oid in failing if oid in relations}
+        more = {oid for oid, read in reads if oid in readers and read in failed} - failing
+        if not more:
+            return sorted({table for oid, table, _, is_published in policies if is_published and oid in failing})
+        failing = failing | more
 
 
 def _calls(text: str) -> list[str]:
