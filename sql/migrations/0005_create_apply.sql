@@ -690,10 +690,84 @@ begin
 end
 $$;
 
--- {kind, id} -> {is_left}, whether rows are left: gives children of an object, whose delete or restored state apply()
--- wrote in part, the deleted_at of the tombstones. Works for a few seconds: to be called until no row is left. A call
--- keeps its work. Whatever happens to the object and its children meanwhile, the tombstones decide. Takes the locks of
--- apply(), in the order of apply().
+-- Gives these rows of one kind the deleted_at of the tombstones. wrong_rows: a query for the rows among $1 that have
+-- another one.
+create function clerk_sync.write_part(of_kind clerk_sync.kinds, keys text[], wrong_rows text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    part text[];
+    moments timestamptz[];
+    is_kept boolean;
+begin
+    execute format(
+        'select array(select r.%2$I::text from %1$s as r where r.%2$I = any($1) '
+        'order by r.%2$I for no key update)',
+        of_kind.relation, of_kind.key_column
+    ) into part using keys;
+    -- Such rows would be found again and again. Compared with the moments of this statement: since then, another
+    -- session may have moved a tombstone, and left a row of this part to a later part of its own.
+    execute format(
+        'with wrong as materialized (select r.id, r.due from %3$s), '
+        'written as (update %1$s as kept set deleted_at = wrong.due from wrong where kept.%2$I = wrong.id) '
+        'select array_agg(wrong.id), array_agg(wrong.due) from wrong',
+        of_kind.relation, of_kind.key_column, wrong_rows
+    ) into part, moments using part;
+    execute format(
+        'select exists (select from %1$s as r inner join unnest($1, $2) as w (id, due) on r.%2$I = w.id '
+        'where r.%2$I = any($1) and r.deleted_at is distinct from w.due)',
+        of_kind.relation, of_kind.key_column
+    ) into is_kept using part, moments;
+    if is_kept then
+        perform clerk_sync.refuse_kept_row(of_kind.relation);
+    end if;
+end
+$$;
+
+-- As write_part(), and after a failure row by row until a moment: a row that the app refuses or locks holds up no other
+-- row. -> [[kind, id, reason, whether the row may be written later], ...]: the rows that were not written.
+create function clerk_sync.try_part(of_kind clerk_sync.kinds, keys text[], wrong_rows text, until timestamptz)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    row_id text;
+    failed jsonb := '[]';
+    is_alone constant boolean := cardinality(keys) = 1;
+    why text;
+    context text;
+begin
+    begin
+        perform clerk_sync.write_part(of_kind, keys, wrong_rows);
+        return failed;
+    exception
+        when others or query_canceled or assert_failure then
+            get stacked diagnostics why = constraint_name, context = pg_exception_context;
+            if clerk_sync.is_time_over(sqlstate, context) or sqlstate ~ '^(08|53|57P|58)' then
+                raise;
+            end if;
+            if is_alone then
+                return jsonb_build_array(jsonb_build_array(
+                    of_kind.kind, keys[1], clerk_sync.reason_of(sqlstate, why, context), sqlstate ~ '^(40|55|57)'
+                ));
+            end if;
+    end;
+    foreach row_id in array keys loop
+        exit when clock_timestamp() > until;
+        failed := failed || clerk_sync.try_part(of_kind, array[row_id], wrong_rows, until);
+    end loop;
+    return failed;
+end
+$$;
+
+-- {kind, id, without} -> {is_left, refused}: gives children of an object, whose delete or restored state apply() wrote
+-- in part, the deleted_at of the tombstones. is_left: whether there are rows that were not tried; refused: as
+-- try_part() returns. without: ids of rows to leave out, because an earlier call could not write them. Works for a
+-- few seconds: to be called until no row is left. A call keeps its work. Whatever happens to the object and to its
+-- children meanwhile, the tombstones decide. Takes the locks of apply(), in the order of apply().
 create function clerk_sync.continue_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -715,14 +789,17 @@ declare
     tombstone bigint;
     of_kind clerk_sync.kinds;
     keys text[];
-    part text[];
-    moments timestamptz[];
     is_full boolean;
-    is_kept boolean;
+    without constant text[] := array(
+        select jsonb_array_elements_text(
+            case when jsonb_typeof(request -> 'without') = 'array' then request -> 'without' else '[]' end
+        )
+    );
+    refused jsonb := '[]';
 begin
     select e.deleted_at into tombstone from clerk_sync.entities as e where e.kind = target and e.id = object_id for update;
     if not exists (select from clerk_sync.unfinished_deletes as u where u.kind = target and u.id = object_id) then
-        return '{"is_left": false}';
+        return '{"is_left": false, "refused": []}';
     end if;
     perform clerk_sync.set_causes('{}');
     for of_kind in
@@ -740,48 +817,30 @@ begin
         -- Most rows have the moment of this delete, and need no search for other tombstones.
         execute format(
             'select array(select c.id from (select r.id from (%s) as r '
-            'where r.deleted_at is distinct from r.due and %s limit $3) as c order by c.id)',
+            'where r.deleted_at is distinct from r.due and r.id <> all($4) and %s limit $3) as c order by c.id)',
             clerk_sync.rows_with_tombstones(
                 of_kind, format('(%s) and r.deleted_at is distinct from to_timestamp($2 / 1000.0)', is_of_object)
             ),
             is_not_purged
-        ) into keys using object_id, tombstone, most;
+        ) into keys using object_id, tombstone, most, without;
         is_full := cardinality(keys) = most;
         is_wrong := format(
             '(%s) as r where r.deleted_at is distinct from r.due and %s',
             clerk_sync.rows_with_tombstones(of_kind), is_not_purged
         );
         while keys <> '{}' loop
-            execute format(
-                'select array(select r.%2$I::text from %1$s as r where r.%2$I = any($1) '
-                'order by r.%2$I for no key update)',
-                of_kind.relation, of_kind.key_column
-            ) into part using keys[:size];
+            refused := refused || clerk_sync.try_part(of_kind, keys[:size], is_wrong, until);
             keys := keys[size + 1:];
-            -- Such rows would be found again and again. Compared with the moments of this statement: since then, another
-            -- session may have moved a tombstone, and left a row of this part to a later part of its own.
-            execute format(
-                'with wrong as materialized (select r.id, r.due from %3$s), '
-                'written as (update %1$s as kept set deleted_at = wrong.due from wrong where kept.%2$I = wrong.id) '
-                'select array_agg(wrong.id), array_agg(wrong.due) from wrong',
-                of_kind.relation, of_kind.key_column, is_wrong
-            ) into part, moments using part;
-            execute format(
-                'select exists (select from %1$s as r inner join unnest($1, $2) as w (id, due) on r.%2$I = w.id '
-                'where r.%2$I = any($1) and r.deleted_at is distinct from w.due)',
-                of_kind.relation, of_kind.key_column
-            ) into is_kept using part, moments;
-            if is_kept then
-                perform clerk_sync.refuse_kept_row(of_kind.relation);
-            end if;
             exit when clock_timestamp() > until;
         end loop;
         if is_full or clock_timestamp() > until then
-            return '{"is_left": true}';
+            return jsonb_build_object('is_left', true, 'refused', refused);
         end if;
     end loop;
-    delete from clerk_sync.unfinished_deletes as u where u.kind = target and u.id = object_id;
-    return '{"is_left": false}';
+    if refused = '[]' and without = '{}' then
+        delete from clerk_sync.unfinished_deletes as u where u.kind = target and u.id = object_id;
+    end if;
+    return jsonb_build_object('is_left', false, 'refused', refused);
 end
 $$;
 

@@ -132,3 +132,17 @@ def test_a_change_of_an_earlier_release_is_not_frozen(released: Path) -> None:
     with pytest.raises(NotFrozen, match="was changed"):
         freeze(released)
     assert [release.version for release in releases(released)] != [NEXT]
+
+
+@pytest.mark.parametrize("records", ["", "another", "twice", "in a comment"])
+def test_a_migration_that_does_not_record_itself_alone_is_not_frozen(records: str, released: Path) -> None:
+    write(released, NEXT)
+    add(released, NEXT)
+    file = file_of(released, "0999_next")
+    own = file.read_text().splitlines()[-1]
+    other = own.replace("0999_next", "0998_before")
+    written = {"": "", "another": other, "twice": f"{own}\n{other}", "in a comment": f"-- {own}"}[records]
+    file.write_text(file.read_text().replace(own, written))
+    with pytest.raises(NotFrozen, match="0999_next.sql does not record itself, and nothing else"):
+        freeze(released)
+    assert [release.version for release in releases(released)] != [NEXT]

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import pytest
 
 from clerk_supabase.credentials import Fixed
-from clerk_supabase.errors import ChangeRefused, DeleteUnfinished
+from clerk_supabase.errors import ChangeRefused, DeleteUnfinished, RowUnavailable
 from clerk_supabase.model.changes import Changes, Delete, Reconciled, Source, Upsert, Version
 from clerk_supabase.postgres import store as of_store
 from clerk_supabase.postgres.store import Store
@@ -272,6 +272,73 @@ def test_a_trigger_that_keeps_a_row_is_named_and_ends_no_other_delete(store: Sto
     admin.execute("drop trigger keep on clerk.subscription_items")
     finish_deletes(store, lambda: True)
     assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+POISON: dict[str, LiteralString] = {
+    "a trigger": (
+        "create function public.keep() returns trigger language plpgsql as $$ begin raise 'no'; end $$; "
+        "create trigger keep before update on clerk.subscription_items for each row "
+        "when (old.clerk_subscription_item_id = 'csub_item_31') execute function public.keep()"
+    ),
+    "a check": (
+        "alter table clerk.subscription_items add constraint stays "
+        "check (clerk_subscription_item_id <> 'csub_item_31' or deleted_at is null)"
+    ),
+}
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("statement", POISON.values(), ids=POISON)
+def test_a_row_that_the_app_refuses_holds_up_no_other_row_and_is_named_once(
+    statement: LiteralString, store: Store, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    populate(store)
+    admin.execute(statement)
+    monkeypatch.setattr(of_store, "_SECONDS_FOR_PARTS", 12.0)
+    [answer] = store.apply([deleted("organization", "org_1", at=5, svix_id="msg_1")])
+    assert isinstance(answer, ChangeRefused)
+    assert str(answer).startswith(
+        "rows of the deleted organization that were not written: 1; the first is subscription_item csub_item_31: "
+    )
+    left = "select clerk_subscription_item_id from clerk.subscription_items where deleted_at is null"
+    assert rows(admin, left) == [("csub_item_31",)]
+    assert (shown(admin), unfinished(admin)) == (1, [("organization", "org_1", True)])
+    admin.execute("drop trigger if exists keep on clerk.subscription_items")
+    admin.execute("alter table clerk.subscription_items drop constraint if exists stays")
+    # A replay of the parked event.
+    assert store.apply([deleted("organization", "org_1", at=5, svix_id="msg_1")]) == ["deleted"]
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_row_that_the_app_has_locked_holds_up_no_other_row_of_a_delete(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    populate(store)
+    assert isinstance(store.apply([deleted("organization", "org_1", at=5)])[0], DeleteUnfinished)
+    hasty = Store(Fixed(database.worker_url_with(lock_timeout="200ms")))
+    with closing(hasty), database.connect() as app:
+        app.execute("begin")
+        app.execute("select from clerk.subscription_items where clerk_subscription_item_id = 'csub_item_31' for update")
+        with pytest.raises(RowUnavailable, match="csub_item_31: locked by another transaction"):
+            hasty.finish_delete("organization", "org_1", lambda: True)
+        assert shown(admin) == 1
+        app.rollback()
+    finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+def test_an_app_that_refuses_every_row_of_a_delete_ends_it_after_some_rows(store: Store, admin: Connection) -> None:
+    populate(store)
+    admin.execute("alter table clerk.subscription_items add constraint stays check (deleted_at is null) not valid")
+    admin.execute(
+        "create or replace function clerk_sync.hide_subscription_item(deleted clerk_sync.change[]) returns void "
+        "language sql as 'select clerk_sync.leave_rest(deleted, ''{organization}'')'"
+    )
+    [answer] = store.apply([deleted("organization", "org_1", at=5)])
+    assert isinstance(answer, ChangeRefused)
+    assert f"that were not written: {MEMBERS}; the first is subscription_item csub_item_0: stays" in str(answer)
+    assert shown(admin) == MEMBERS
 
 
 IN_THE_WAY: dict[str, LiteralString] = {

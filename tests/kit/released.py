@@ -22,6 +22,9 @@ from clerk_supabase_cli.project import find_root
 from tests.kit.version import numbers
 
 _FOLDER: Final = Path("sql", "released")
+_RECORDS: Final = re.compile(
+    r"^insert into clerk_sync\.migrations \(name\) values \('([^']*)'\);\s*$", re.IGNORECASE | re.MULTILINE
+)
 _SETS_VERSION: Final = re.compile(
     r"create (?:or replace )?function clerk_sync\.version\(\)[^$]*\$\$\s*select '(\d+\.\d+\.\d+)'\s*\$\$"
 )
@@ -74,6 +77,12 @@ def problems(root: Path) -> Iterator[str]:
                     "changes: put the file back, and write the change as a new migration (docs/upgrade.md); only "
                     f"before the tag v{release.version} exists: `make freeze`"
                 )
+    for name, file in files.items():
+        if _RECORDS.findall(file.text) != [name]:
+            yield (
+                f"sql/migrations/{name}.sql does not record itself, and nothing else, so migrate would apply it again: let "
+                f"it end with `insert into clerk_sync.migrations (name) values ('{name}');`"
+            )
     yield from _problems_of_new_files(root, earlier, files)
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, cast, get_args
 
-from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, DeleteUnfinished, Retryable, ValueRefused
+from clerk_supabase.errors import (
+    ChangeRefused,
+    DatabaseUnavailable,
+    DeleteUnfinished,
+    Retryable,
+    RowUnavailable,
+    ValueRefused,
+)
 from clerk_supabase.model.changes import Changes, Source
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.postgres.batch import as_json, element_of, origins_of, provenance, rows_of, with_page
@@ -20,6 +27,7 @@ from clerk_supabase.version import MAJOR
 
 if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
+    from clerk_supabase.model.facts import Kind
     from clerk_supabase.tokens.claims import Claims
 
 Outcome = Literal[
@@ -102,6 +110,8 @@ Function = Literal[
 _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
     {name: f"select clerk_sync.{name}({_ARGUMENT})" for name in get_args(Function)}
 )
+# Rows of one delete that fail one by one. With more of them, the app refuses every row.
+_MOST_FAILED: Final = 1_000
 # An empty batch: nothing is written, but the function, the right to call it and its tables must be there.
 _CHECK: Final = f"select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply({_ARGUMENT}))"  # noqa: S608
 
@@ -173,6 +183,29 @@ class Store:
             answers[place] = DeleteUnfinished() if is_over else self._finished(*batch[place], deadline)
         return answers
 
+    def finish_delete(self, kind: Kind, object_id: str, is_in_time: Callable[[], bool]) -> bool:
+        """Hides the rest of the rows of a delete that was applied in part, or shows the rest again; False: no time.
+
+        A row that the app refuses, or that a lock holds up, holds up no other row. After all other rows, the method
+        raises ChangeRefused, or RowUnavailable for locks alone, with the name of the first such row. Raises Retryable.
+        """
+        failed: dict[str, tuple[str, str, bool]] = {}
+        while True:
+            answer = self.call("continue_deletes", {"kind": kind, "id": object_id, "without": [*failed]})
+            failed |= {row_id: (of_kind, why, passes) for of_kind, row_id, why, passes in answer["refused"]}
+            if not answer["is_left"] or len(failed) > _MOST_FAILED:
+                break
+            if not is_in_time():
+                return False
+        if not failed:
+            return True
+        refused = {row_id: each for row_id, each in failed.items() if not each[2]}
+        row_id, (of_kind, why, _) = next(iter((refused or failed).items()))
+        error = ChangeRefused if refused else RowUnavailable
+        raise error(
+            f"rows of the deleted {kind} that were not written: {len(failed):,}; the first is {of_kind} {row_id}: {why}"
+        )
+
     def park(self, events: Sequence[ParkedEvent]) -> list[ChangeRefused | Retryable | None]:
         """Writes events to clerk_sync.parked_events; returns an answer for each: None, or the error for its row.
 
@@ -233,9 +266,8 @@ class Store:
         The second apply() records the delivery, which is not recorded while rows are left.
         """
         try:
-            while self.call("continue_deletes", {"kind": changes.main.kind, "id": changes.main.id})["is_left"]:
-                if time.monotonic() > deadline:
-                    return DeleteUnfinished()
+            if not self.finish_delete(changes.main.kind, changes.main.id, lambda: time.monotonic() <= deadline):
+                return DeleteUnfinished()
             [outcome] = self._apply_as_it_is([(changes, source)], None)
         except (ChangeRefused, Retryable) as error:
             return error

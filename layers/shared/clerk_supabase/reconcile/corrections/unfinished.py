@@ -12,14 +12,13 @@ from clerk_supabase.telemetry import logger
 def finish_deletes(store: Store, is_in_time: Callable[[], bool]) -> None:
     """Hide the rest of the rows of each unfinished delete, and show the rest of each that was undone.
 
-    A delete that a trigger of the app refuses, or that a lock of the app holds up, is logged, and waits for the next
-    call. Raises Retryable.
+    A delete with rows that a trigger of the app refuses, or that a lock of the app holds up, is logged, and these rows
+    wait for the next call. Raises Retryable.
     """
     for kind, object_id in store.call("list_unfinished", {}):
         try:
-            while store.call("continue_deletes", {"kind": kind, "id": object_id})["is_left"]:
-                if not is_in_time():
-                    return
+            if not store.finish_delete(kind, object_id, is_in_time):
+                return
         except (ChangeRefused, RowUnavailable) as error:
             logger.error("a delete is unfinished", kind=kind, object_id=object_id, reason=str(error))
         else:
