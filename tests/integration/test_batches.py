@@ -100,6 +100,7 @@ POISONS: dict[str, Change] = {
 }
 
 
+@pytest.mark.each_value("poison", "position")
 @pytest.mark.parametrize("position", [0, 3, 6])
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
 def test_a_change_that_postgres_refuses_fails_alone(
@@ -201,6 +202,7 @@ STUMBLES: dict[str, LiteralString] = {
 LONG = hashlib.shake_256(b"name").hexdigest(5_000)
 
 
+@pytest.mark.each_value("statement", "position")
 @pytest.mark.parametrize("position", [0, 3, 6])
 @pytest.mark.parametrize("statement", STUMBLES.values(), ids=STUMBLES)
 def test_when_an_object_of_the_app_refuses_a_value_of_a_client_the_rest_is_applied(

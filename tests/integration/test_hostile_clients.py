@@ -253,6 +253,7 @@ def test_no_value_of_a_user_prevents_their_ban_or_demotion(
     ]
 
 
+@pytest.mark.each_value("name", "text")
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
 @pytest.mark.parametrize("name", ["organization.name", "public_user_data.first_name", "role_name"])
 def test_no_value_of_a_user_prevents_the_demotion_of_a_member(

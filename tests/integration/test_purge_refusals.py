@@ -61,6 +61,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.each_value("statement", "how")
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 @pytest.mark.parametrize("statement", REFUSALS.values(), ids=REFUSALS)
 def test_a_user_kept_by_a_trigger_of_the_app_is_named_once_and_the_others_are_purged(

@@ -150,6 +150,7 @@ def test_an_object_deleted_only_here_is_reported_and_never_restored(rig: Rig) ->
 LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")
 
 
+@pytest.mark.each_value("fault", "mode")
 @pytest.mark.parametrize("mode", ["full", "quick"])
 @pytest.mark.parametrize(
     "fault",

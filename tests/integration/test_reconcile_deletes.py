@@ -270,6 +270,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
     assert rig.run("quick").state == "complete"
 
 
+@pytest.mark.each_value("fault", "said", "mode")
 @pytest.mark.parametrize("mode", ["full", "quick"])
 @pytest.mark.parametrize(
     ("fault", "said"),

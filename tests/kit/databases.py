@@ -83,6 +83,8 @@ class Databases:
     than rows or wrote very many: then the database is dropped.
     """
 
+    _connection: Connection | None = None
+
     def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
         self.server = server
         self.worker_password = secrets.token_urlsafe(16)
@@ -142,11 +144,26 @@ class Databases:
             connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
 
     def _execute(self, statement: sql.SQL, *names: str) -> None:
-        with psycopg.connect(self.server.url(), autocommit=True) as connection:
-            connection.execute(statement.format(*map(sql.Identifier, names)))
+        command = statement.format(*map(sql.Identifier, names))
+        connection = self._kept_connection()
+        try:
+            connection.execute(command)
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            # A test has stopped the server meanwhile.
+            self._kept_connection().execute(command)
+
+    def _kept_connection(self) -> Connection:
+        """A session of the superuser outside the databases of tests; a new one costs a third of a copy."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self.server.url(), autocommit=True)
+        return self._connection
 
     def close(self) -> None:
         """Ends the sessions that are kept open."""
+        if self._connection is not None:
+            self._connection.close()
         for name in list(self._caretakers):
             self._dismiss(name)
 
@@ -164,8 +181,8 @@ class Databases:
             # next test would count as its own. A pooler keeps its sessions: it would have to connect again.
             if not database.pooler_port:
                 caretaker.execute(_END_OTHER_SESSIONS)
-            rows_deleted = empty(caretaker)
-            return rows_deleted <= _MOST_DEAD_ROWS and _everything_but_rows(caretaker) == self._as_migrated
+            # A database that is dropped need not be emptied, for which a new session reads much of the catalogue.
+            return _everything_but_rows(caretaker) == self._as_migrated and empty(caretaker) <= _MOST_DEAD_ROWS
         except psycopg.Error:
             return False
 

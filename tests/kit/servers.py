@@ -16,7 +16,14 @@ from tests.kit.supabase import Supabase
 
 # Tests connect a thousand times, and hashing passwords would be most of it. A log of 1 GB is too much for memory.
 # Autovacuum would analyze a table at a moment that depends on the load: a plan would change between two runs.
-_SETTINGS: Final = {"scram_iterations": "1", "max_wal_size": "96MB", "min_wal_size": "32MB", "autovacuum": "off"}
+# Ten thousand sessions would each load the language of our functions anew.
+_SETTINGS: Final = {
+    "scram_iterations": "1",
+    "max_wal_size": "96MB",
+    "min_wal_size": "32MB",
+    "autovacuum": "off",
+    "shared_preload_libraries": "plpgsql",
+}
 # All servers of a run need half of it.
 _ROOM_FOR_DATA: Final = 2 * 1024**3
 # Fewer than there are workers in some tests, so that they take turns.
