@@ -328,6 +328,18 @@ def test_a_mapping_that_cannot_be_used_is_rejected_with_a_sentence(
     assert value(admin, "select count(*) from clerk_sync.feeds") == 0
 
 
+def test_a_foreign_key_may_change_a_column_that_a_guarded_feed_only_fills_at_first(
+    store: Store, admin: Connection
+) -> None:
+    admin.execute("create table public.teams (id integer primary key); insert into public.teams values (7)")
+    admin.execute("alter table public.users add column team integer references public.teams on delete set null")
+    switch(admin, guard=True, on_insert={"team": "7"})
+    store.apply(alone(upsert("user_1")))
+    assert value(admin, "select team from public.users") == 7
+    admin.execute("delete from public.teams")
+    assert value(admin, "select team from public.users") is None
+
+
 def test_a_view_is_rejected_with_the_statement_that_it_does_not_take(admin: Connection) -> None:
     admin.execute(
         """

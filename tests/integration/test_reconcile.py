@@ -366,6 +366,7 @@ def test_an_object_that_postgres_refuses_to_compare_affects_no_other_object(rig:
     report = rig.run()
     assert (report.state, report.counts["user"]["unusable"]) == ("complete", 1)
     assert (rig.column(user(5), "last_name"), rig.column(user(6), "last_name") == "By hand") == ("By hand", False)
+    assert (report.counts["user"]["repaired"], "restored" in report.counts["user"]) == (1, False)
 
 
 def test_the_findings_of_a_run_are_counted_for_the_alarms_once_and_without_personal_data(
