@@ -143,6 +143,6 @@ def test_a_migration_that_does_not_record_itself_alone_is_not_frozen(records: st
     other = own.replace("0999_next", "0998_before")
     written = {"": "", "another": other, "twice": f"{own}\n{other}", "in a comment": f"-- {own}"}[records]
     file.write_text(file.read_text().replace(own, written))
-    with pytest.raises(NotFrozen, match="0999_next.sql does not record itself, and nothing else"):
+    with pytest.raises(NotFrozen, match=r"0999_next\.sql does not record itself, and nothing else"):
         freeze(released)
     assert [release.version for release in releases(released)] != [NEXT]

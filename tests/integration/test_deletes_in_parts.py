@@ -493,3 +493,26 @@ def test_many_workers_beside_a_purge_and_new_events_come_to_one_end(
             each.result()
     finish_deletes(store, lambda: True)
     assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+@pytest.mark.parametrize("sizes", [[300] * 10, [40] * 5 + [2_600] + [40] * 4], ids=["ten alike", "a large one"])
+def test_many_deletes_of_one_batch_all_come_to_their_end(
+    sizes: Sequence[int], database: Database, admin: Connection
+) -> None:
+    """The children of all deletes of a batch count together towards the limit of a part."""
+    with closing(Store(Fixed(database.worker_url))) as store:
+        store.apply([user(f"user_{n}", at=1) for n in range(max(sizes))])
+        for number, size in enumerate(sizes):
+            store.apply([organization(f"org_{number}", at=1)])
+            store.apply(
+                [
+                    membership(f"orgmem_{number}_{n}", org_id=f"org_{number}", user_id=f"user_{n}", at=1)
+                    for n in range(size)
+                ]
+            )
+        events = [deleted("organization", f"org_{number}", at=5) for number in range(len(sizes))]
+        deliveries = 1
+        while any(isinstance(answer, DeleteUnfinished) for answer in store.apply(events)):
+            deliveries += 1
+            assert deliveries <= len(sizes)
+        assert (shown(admin), unfinished(admin)) == (0, [])

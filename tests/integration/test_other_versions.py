@@ -6,6 +6,7 @@ version: all works.
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 from collections.abc import Callable
@@ -17,15 +18,19 @@ import pytest
 
 from clerk_supabase.aws.queue import Message, Queue
 from clerk_supabase.errors import DatabaseNotReady, OtherVersion
+from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.model.changes import Delete
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
+from clerk_supabase.settings import Keep
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
 from clerk_supabase.version import MAJOR, VERSION
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
+from tests.kit.console import opened
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.doctoring import Doctor
 from tests.kit.environments import environment_of
@@ -193,3 +198,24 @@ def test_status_and_doctor_say_what_to_do(database: Database, admin: Connection,
     assert "docs/upgrade.md" in login.words("worker-login")
     status = Command({"DATABASE_URL": database.url}).run("status", status=1).output
     assert f"the database is of version {NEWER}, and this command of version {VERSION}" in " ".join(status.split())
+
+
+def test_housekeeping_purges_nothing_says_why_and_rings(admin: Connection, store: Store, log: io.StringIO) -> None:
+    store.apply(alone(upsert("user_1")))
+    store.apply(alone(Delete("user", "user_1", CREATED_AT + 9)))
+    admin.execute("update clerk_sync.entities set delete_recorded_at = now() - interval '400 days'")
+    becomes(admin, NEWER)
+    assert Housekeeping(store, Keep()).run() == 0
+    assert counted("HousekeepingFailed") == 1
+    assert WHAT_TO_DO[NEWER] in log.getvalue()
+    becomes(admin, VERSION)
+    assert Housekeeping(store, Keep()).run() == 1
+
+
+def test_the_console_shows_the_version_and_changes_nothing(database: Database, admin: Connection, store: Store) -> None:
+    store.park([ParkedEvent(message(1).envelope, "unusable", "why")])
+    becomes(admin, NEWER)
+    with opened(database.url, can_write=True) as visitor:
+        words = " ".join(visitor.sees(f"the database is of version {NEWER}").split())
+    assert f"and this command of version {VERSION}" in words
+    assert rows(admin, "select svix_id from clerk_sync.parked_events") == [("msg_1",)]

@@ -120,6 +120,16 @@ _USER_WITHOUT_ADDRESSES = msgspec.defstruct(
 """A user whose e-mail addresses need not be said."""
 
 
+_USER_WITHOUT_VERDICT = msgspec.defstruct(
+    "_UserWithoutVerdict",
+    [("banned", bool, False)],
+    bases=(user_struct.UserStruct,),
+    kw_only=True,
+    gc=False,
+)
+"""A user who counts as not banned unless Clerk says so."""
+
+
 def _ignoring_refusals(_: Any, compare: Callable[[Any], None], __: Any) -> list[str]:
     """Compares the lists that Clerk does not refuse, and does not report the others."""
     for kind in LIST_KINDS:
@@ -448,6 +458,13 @@ FAULTS: Final = (
         "although Clerk answered with no e-mail addresses",
         in_python(user_struct, "_DECODER", msgspec.json.Decoder(_USER_WITHOUT_ADDRESSES)),
         first=39,
+    ),
+    PlantedFault(
+        "a list of users without the field banned lifts bans",
+        ("refused",),
+        "although Clerk answered with no required fields",
+        in_python(user_struct, "_DECODER", msgspec.json.Decoder(_USER_WITHOUT_VERDICT)),
+        first=25,
     ),
     PlantedFault(
         "complete is said although a list was refused",

@@ -80,8 +80,8 @@ def problems(root: Path) -> Iterator[str]:
     for name, file in files.items():
         if _RECORDS.findall(file.text) != [name]:
             yield (
-                f"sql/migrations/{name}.sql does not record itself, and nothing else, so migrate would apply it again: let "
-                f"it end with `insert into clerk_sync.migrations (name) values ('{name}');`"
+                f"sql/migrations/{name}.sql does not record itself, and nothing else, so migrate would apply it again: "
+                f"let it end as the other migrations do, with its own name in clerk_sync.migrations"
             )
     yield from _problems_of_new_files(root, earlier, files)
 

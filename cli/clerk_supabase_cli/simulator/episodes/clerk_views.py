@@ -117,6 +117,9 @@ def short_lists(history: History, chance: Random, *, is_counted: bool) -> tuple[
     return view, left_out
 
 
+REQUIRED: Final = ("email_addresses", "banned", "role", "name", "updated_at")
+"""Fields that Clerk always sends, of users or of other objects."""
+
 # Answers without information about objects. A run with such an answer has not compared everything.
 REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "402": lambda: faults.answering(402, code="unsupported_subscription_plan_features"),
@@ -128,8 +131,17 @@ REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "the same page": lambda: Fault(request=_from_the_start, alter=_a_full_page),
     "called deleted": faults.all_called_deleted,
     "no e-mail addresses": lambda: faults.without_field("email_addresses"),
-    "no required fields": lambda: faults.without_field("email_addresses", "banned", "role", "name", "updated_at"),
+    "no required fields": lambda: faults.without_field(*REQUIRED),
 }
+
+
+def refusal(name: str, chance: Random) -> Fault:
+    """A wrong answer of Clerk. `chance` chooses whether all required fields are missing, or a single one of users."""
+    if name == "no required fields" and chance.random() < 0.5:
+        return faults.without_field(chance.choice(("banned", "email_addresses", "updated_at")))
+    return REFUSALS[name]()
+
+
 REFUSED_PATHS: Final = ("/users", *(FACTS[kind].list_path for kind in LIST_KINDS))
 
 

@@ -12,7 +12,14 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.episodes import said
-from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, SHORTENED, lagging, short_lists
+from clerk_supabase_cli.simulator.episodes.clerk_views import (
+    REFUSALS,
+    REFUSED_PATHS,
+    SHORTENED,
+    lagging,
+    refusal,
+    short_lists,
+)
 from clerk_supabase_cli.simulator.episodes.happenings.life import crowd
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
@@ -156,13 +163,18 @@ def run_with_answer(
 ) -> None:
     """Runs a comparison while Clerk gives an answer of REFUSALS at this path."""
     faults = stage.theatre.api.faults
+    # Draws of its own, so that all other steps of an episode stay as they were.
+    apart = Random(repr(chance.getstate()))  # noqa: S311 - repeatable on purpose
+    if name == "no required fields" and apart.random() < 0.5:
+        # Of users alone it is known which fields Clerk always sends.
+        path = "/users"
     # With endless faults, a walk without an end would never let the search continue.
     paths = [path]
     if name == "no Date":
         # For all requests; or for the list, and the answer from which a run takes the time of its beginning.
         paths = chance.choice(([""], [path, "/instance"]))
     for each in paths:
-        faults.add(REFUSALS[name](), path=each, times=_MOST_REQUESTS + 20)
+        faults.add(refusal(name, apart), path=each, times=_MOST_REQUESTS + 20)
     # A quick run may end before the end of a list.
     may_be_complete = name == "the same page"
     refused = f"{name} at {path}" if may_be_complete or _matters(stage, name, path) else ""
