@@ -19,7 +19,7 @@ from clerk_supabase_cli.simulator.orders.schedules import Batch
 from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
 from tests.kit.databases import Database, Databases, Rows, tables, value
 
-# Two rounds, with --exhaustive; test_simulated_pipeline has the outages. Each fault below is found in a few rounds of 10.
+# Two rounds, for --exhaustive; test_simulated_pipeline has the outages. A few rounds of 10 find each fault below.
 SCHEDULES = 200
 # Enough to find any fault; a search ends when it has. Always the same schedules, so that the duration is the same, too.
 PER_FAULT = 1000
