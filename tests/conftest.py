@@ -102,9 +102,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 @pytest.fixture(scope="session")
-def some(pytestconfig: pytest.Config) -> Share:
+def exhaustive(pytestconfig: pytest.Config) -> bool:
+    """Tells whether a costly test tries all that it can."""
+    return bool(pytestconfig.getoption(EXHAUSTIVE))
+
+
+@pytest.fixture(scope="session")
+def some(exhaustive: bool) -> Share:
     """The function that chooses the values that a test tries in a loop: `share()`, or all of them."""
-    return every if pytestconfig.getoption(EXHAUSTIVE) else share
+    return every if exhaustive else share
 
 
 @pytest.fixture(scope="session")

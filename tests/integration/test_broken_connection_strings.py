@@ -35,7 +35,6 @@ from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint
 from tests.integration.test_telemetry import ORIGIN, Context, World
 from tests.kit.aws import Region
-from tests.kit.cases import Share
 from tests.kit.databases import Databases
 from tests.kit.reconciling import rig_with
 from tests.kit.tokens import KEY
@@ -221,9 +220,9 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 @pytest.fixture
-def own_strings(request: pytest.FixtureRequest, some: Share) -> Decorator:
+def own_strings(request: pytest.FixtureRequest, exhaustive: bool) -> Decorator:
     """The decorator of a generated test: its number of examples, and a seed of this command or function alone."""
-    number = len(some(range(MANY), 0, MANY // FEW))
+    number = MANY if exhaustive else FEW
     own_seed = seed(f"{request.config.option.hypothesis_seed} {request.node.name}")
 
     def decorated(test: Callable[..., None]) -> Callable[..., None]:

@@ -26,7 +26,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
 
 
-_END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+_END_SESSIONS: Final = sql.SQL("select pg_terminate_backend(pid) from pg_stat_activity where datname = {}")
 _END_OTHER_SESSIONS: Final = (
     "select pg_terminate_backend(pid) from pg_stat_activity "
     "where datname = current_database() and pid <> pg_backend_pid()"
@@ -118,21 +118,21 @@ class Databases:
     def copy(self, original: Database) -> Database:
         """A database with the same rows, to be dropped. Ends the sessions of the original."""
         self._dismiss(original.name)
-        with psycopg.connect(self.server.url(), autocommit=True) as connection:
-            connection.execute(_END_SESSIONS, [original.name])
+        self._execute(_END_SESSIONS, sql.Literal(original.name))
         return replace(original, name=self.create(original.name))
 
     def create(self, template: str = "template1") -> str:
         """A new database's name."""
         name = next(self._names)
         # Copying files is cheaper than the default, which writes every page to the log.
-        self._execute(sql.SQL("create database {} template {} strategy file_copy"), name, template)
+        statement = sql.SQL("create database {} template {} strategy file_copy")
+        self._execute(statement, sql.Identifier(name), sql.Identifier(template))
         return name
 
     def drop(self, name: str) -> None:
         """Removes a database and ends its sessions."""
         self._dismiss(name)
-        self._execute(sql.SQL("drop database {} with (force)"), name)
+        self._execute(sql.SQL("drop database {} with (force)"), sql.Identifier(name))
 
     def set_worker_password(self, password: str) -> None:
         """The worker's role belongs to the whole server, so this concerns every database."""
@@ -143,8 +143,8 @@ class Databases:
             statement = sql.SQL("alter role {} password {}")
             connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
 
-    def _execute(self, statement: sql.SQL, *names: str) -> None:
-        command = statement.format(*map(sql.Identifier, names))
+    def _execute(self, statement: sql.SQL, *names: sql.Composable) -> None:
+        command = statement.format(*names)
         connection = self._kept_connection()
         try:
             connection.execute(command)
