@@ -21,11 +21,12 @@ membership, an invitation or a domain."""
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
     """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent.
 
-    If Clerk has no request for some objects of a kind, the whole list is read. Raises ValueError for more objects.
+    If Clerk has no request for some objects of a kind, the whole list is read, for any number of objects. Otherwise
+    raises ValueError for more than 100.
     """
-    if len(held) > MOST_IDS:
-        raise ValueError(f"Clerk can be asked for {MOST_IDS} objects at once, not {len(held)}")
     ids = {object_id for object_id, *_ in held}
+    if FACTS[kind].again_path and len(held) > MOST_IDS:
+        raise ValueError(f"Clerk can be asked for {MOST_IDS} objects at once, not {len(held)}")
     if not FACTS[kind].again_path:
         pages = clerk.enclosed(kind) if FACTS[kind].enclosing_path else clerk.oldest_first(kind)
         yield from {item.id: item for page in pages for item in page.items if item.id in ids}.values()

@@ -8,6 +8,7 @@ from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS
 from clerk_supabase.clerk.lookups import Held, read_again
+from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, UnusableEvent
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import ENCLOSED_KINDS, FACTS, KIND_NAMES, READ_KINDS
@@ -19,6 +20,8 @@ from clerk_supabase.telemetry import logger
 
 # Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
 _BRAKE: Final = Brake()
+_BY_WHOLE_LIST: Final = 10_000
+"""Objects that are looked up in one walk of a list, where Clerk has no request for single objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +75,35 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 def _repair_kind(work: Work, kind: ReadKind) -> None:
     after = ""
-    while held := work.runs.held_repairs(work.run_id, kind, after, MOST_IDS):
+    at_once = MOST_IDS if FACTS[kind].again_path else _BY_WHOLE_LIST
+    while held := work.runs.held_repairs(work.run_id, kind, after, at_once):
         work.check()
         after = held[-1][0]
         # A value missing from a list by mistake may be in Clerk's answer about the single object.
-        repairs = _read(work, kind, held)
-        sender = work.sender(len(repairs))
-        became = settled(repairs, sender.send(work.runs.store, repairs, work.clock_ms()))
-        work.runs.settle(work.run_id, kind, held_up=became.held_up)
-        for of_kind in (kind, "private_metadata"):
-            work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)
+        items = {item.id: item for item in read_again(work.clerk, kind, held)}
+        for start in range(0, len(held), MOST_IDS):
+            some = held[start : start + MOST_IDS]
+            _send(work, kind, _repairs(work, kind, some, {each: items[each] for each, *_ in some if each in items}))
 
 
-def _read(work: Work, kind: ReadKind, held: Sequence[Held]) -> Sequence[Repair]:
+def _send(work: Work, kind: ReadKind, repairs: Sequence[Repair]) -> None:
+    sender = work.sender(len(repairs))
+    became = settled(repairs, sender.send(work.runs.store, repairs, work.clock_ms()))
+    work.runs.settle(work.run_id, kind, held_up=became.held_up)
+    for of_kind in (kind, "private_metadata"):
+        work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)
+
+
+def _repairs(work: Work, kind: ReadKind, held: Sequence[Held], items: Mapping[str, Item]) -> Sequence[Repair]:
     """Repairs with the present state of objects in Clerk; an object with a carrier is repaired by its carrier."""
-    items = list(read_again(work.clerk, kind, held))
     if not FACTS[kind].carrier:
-        return [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-    differing = {item.id: item for item in items}
+        return [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items.values()]
     repairs = repairs_with_listed(
         work.clerk,
         work.run_id,
         kind,
         held,
-        differing=differing,
+        differing=items,
         received_at=work.clock_ms(),
         features=work.features,
     )
