@@ -25,7 +25,7 @@ def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[I
     raises ValueError for more than 100.
     """
     ids = {object_id for object_id, *_ in held}
-    if FACTS[kind].again_path and len(held) > MOST_IDS:
+    if not is_read_as_a_list(kind) and len(held) > MOST_IDS:
         raise ValueError(f"Clerk can be asked for {MOST_IDS} objects at once, not {len(held)}")
     if not FACTS[kind].again_path:
         pages = clerk.enclosed(kind) if FACTS[kind].enclosing_path else clerk.oldest_first(kind)
@@ -36,6 +36,11 @@ def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[I
             yield from (item for item in _answer(clerk, question, ids) if item.id in ids)
         except GoneFromClerk:
             continue
+
+
+def is_read_as_a_list(kind: ReadKind) -> bool:
+    """Tells whether Clerk has no request for some objects of a kind, so that the whole list is read for any number."""
+    return "{" not in FACTS[kind].again_path
 
 
 def look_at(clerk: Clerk, kind: ReadKind, object_id: str) -> Look[Item | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS
-from clerk_supabase.clerk.lookups import Held, read_again
+from clerk_supabase.clerk.lookups import Held, is_read_as_a_list, read_again
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, UnusableEvent
 from clerk_supabase.model.facts import ReadKind
@@ -75,7 +75,7 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
 
 def _repair_kind(work: Work, kind: ReadKind) -> None:
     after = ""
-    at_once = MOST_IDS if FACTS[kind].again_path else _BY_WHOLE_LIST
+    at_once = _BY_WHOLE_LIST if is_read_as_a_list(kind) else MOST_IDS
     while held := work.runs.held_repairs(work.run_id, kind, after, at_once):
         work.check()
         after = held[-1][0]
