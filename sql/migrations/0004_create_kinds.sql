@@ -108,13 +108,6 @@ create type clerk_sync.change as (
     shown_at bigint
 );
 
--- The outcome for one entity of a batch in its table.
-create type clerk_sync.written as (
-    kind text collate "C",
-    id text collate "C",
-    outcome text
-);
-
 -- A row that differs from the content of its entity. fields: the columns that differ, null without a row; emptied: the
 -- columns among these with a value here and no value in the content.
 create type clerk_sync.difference as (
@@ -288,7 +281,9 @@ as $$
 $$;
 
 -- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
--- its element, and deleted_at comes from tombstones, whatever content says of either.
+-- its element, and deleted_at comes from tombstones, whatever content says of either. Returns {"kind id": outcome} for
+-- the rows written. Rows are compared as values of one type: Postgres would set up a list of their columns in each step
+-- of the plan, at each call.
 create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -298,7 +293,7 @@ as $function$
     select clerk_sync.statement_of(
         $template$
             create or replace function clerk_sync.{write_kind}(batch jsonb, winners clerk_sync.change[])
-            returns setof clerk_sync.written
+            returns jsonb
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
@@ -306,32 +301,52 @@ as $function$
             declare
                 missing clerk_sync.{row_type}[];
                 changed clerk_sync.{row_type}[];
-                written bigint;
+                updated jsonb := '{none}';
+                created jsonb := '{none}';
+                late jsonb;
+                many integer;
             begin
                 select
-                    array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is null),
-                    array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is not null)
+                    array_agg(compared.said_row) filter (where not compared.is_kept),
+                    array_agg(compared.said_row) filter (where compared.is_kept)
                 into missing, changed
-                from (select w.* from unnest(winners) as w order by w.id) as winner
-                cross join lateral (
-                    select winner.id collate "default" as id, batch -> winner."position" -> 'content' as content
-                ) as said
-                left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
-                cross join lateral jsonb_populate_record(row({kept_row})::clerk_sync.{row_type}, said.content) as given
-                {join_parents}
-                cross join lateral (
-                    select to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0) as deleted_at
-                ) as earliest
-                where (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
+                from (
+                    select
+                        kept.{key} is not null as is_kept,
+                        row({kept_row})::clerk_sync.{row_type} as kept_row,
+                        jsonb_populate_record(
+                            row({known_row})::clerk_sync.{row_type},
+                            case
+                                when said.content ->> {key_name} = said.id and not said.content ? 'deleted_at' then said.content
+                                else said.content - array[{key_name}, 'deleted_at']
+                            end
+                        ) as said_row
+                    from (select w.* from unnest(winners) as w order by w.id) as winner
+                    cross join lateral (
+                        select winner.id collate "default" as id, batch -> winner."position" -> 'content' as content
+                    ) as said
+                    left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
+                    {name_parents}
+                    {join_parents}
+                    where true {and_may_be_written}
+                    offset 0
+                ) as compared
+                where compared.kept_row is distinct from compared.said_row;
 
                 if changed is not null then
-                    return query update {table} as kept set {set_given}
-                    from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
-                    where kept.{key} = given.{key}
-                    returning {kind}::text, kept.{key}, 'updated';
+                    with written as (
+                        update {table} as kept set {set_given}
+                        from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
+                        where kept.{key} = given.{key}
+                        returning kept.{key}
+                    )
+
+                    select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'updated'), '{none}'), count(*)
+                    into updated, many
+                    from written as w;
+
                     -- A row that is gone was removed a moment ago.
-                    get diagnostics written = row_count;
-                    if written < cardinality(changed) and exists (
+                    if many < cardinality(changed) and exists (
                         select from unnest(changed) as given inner join {table} as kept on kept.{key} = given.{key}
                         where ({kept_columns}) is distinct from ({given_columns})
                     ) then
@@ -339,31 +354,65 @@ as $function$
                     end if;
                 end if;
                 if missing is not null then
-                    -- The app may have made the row a moment ago.
-                    return query insert into {table} as kept ({key}, {columns})
-                    select given.{key}, {given_columns} from unnest(missing) as given
-                    on conflict ({key}) do update set {set_excluded}
-                    returning {kind}::text, kept.{key}, 'created';
-                    get diagnostics written = row_count;
-                    if written < cardinality(missing) and exists (
-                        select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
-                        where kept.{key} is null or ({kept_columns}) is distinct from ({given_columns})
-                    ) then
-                        perform clerk_sync.refuse_kept_row({table_name});
+                    -- Not `on conflict do update`, which also fires the triggers of updates.
+                    with written as (
+                        insert into {table} as kept ({key}, {columns})
+                        select given.{key}, {given_columns} from unnest(missing) as given
+                        on conflict ({key}) do nothing
+                        returning kept.{key}
+                    )
+
+                    select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*)
+                    into created, many
+                    from written as w;
+
+                    -- The app may have made a row a moment ago; or a trigger of the app leaves the row out.
+                    if many < cardinality(missing) then
+                        missing := array(
+                            select g from unnest(missing) as g where not created ? ({kind_of_entity} || g.{key})
+                        );
+                        with written as (
+                            update {table} as kept set {set_given}
+                            from (select g.* from unnest(missing) as g limit cardinality(missing)) as given
+                            where kept.{key} = given.{key} and ({kept_columns}) is distinct from ({given_columns})
+                            returning kept.{key}
+                        )
+
+                        select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}') into late
+                        from written as w;
+                        if exists (
+                            select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
+                            where not late ? ({kind_of_entity} || given.{key})
+                            and (kept.{key} is null or ({kept_columns}) is distinct from ({given_columns}))
+                        ) then
+                            perform clerk_sync.refuse_kept_row({table_name});
+                        end if;
+                        created := created || late;
                     end if;
                 end if;
+                return updated || created;
             end
             $body$
             $template$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'write_kind', quote_ident('write_' || of_kind.kind),
-            -- The row of the content, with its columns in the order of the type.
-            'row_said', (
+            'none', '{}',
+            'kind_of_entity', quote_literal(of_kind.kind || ' '),
+            'key_name', quote_literal(of_kind.key_column),
+            -- Parents have keys of text, as all entities.
+            'name_parents', coalesce('cross join lateral (select ' || clerk_sync.for_each(
+                'case when said.content ? %1$L then said.content ->> %1$L else kept.%1$I end as %1$I',
+                clerk_sync.parent_columns(of_kind)
+            ) || ') as given', ''),
+            -- What is known of the row without the content, with its columns in the order of the type.
+            'known_row', (
                 select string_agg(
                     case a.attname
                         when of_kind.key_column then 'said.id'
-                        when 'deleted_at' then 'earliest.deleted_at'
-                        else format('given.%I', a.attname)
+                        when 'deleted_at' then clerk_sync.statement_of(
+                            'to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0)', clerk_sync.holes_of(of_kind)
+                        )
+                        else format('kept.%I', a.attname)
                     end,
                     ', ' order by a.attnum
                 )
@@ -589,8 +638,8 @@ as $$
 $$;
 
 -- hide_<kind>: sets deleted_at on rows whose own entity, or the entity of a parent, was deleted; of very many children
--- only on a part. Two deletes may reach the same row by different parents, so rows are locked by key before the first
--- write. This lock lets the app insert rows with a foreign key to a locked row.
+-- only on a part. kinds: the kinds of the deleted entities. Two deletes may reach the same row by different parents, so
+-- rows are locked by key before the first write. This lock lets the app insert rows with a foreign key to a locked row.
 create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -599,39 +648,51 @@ set search_path = pg_catalog, pg_temp
 as $function$
     select clerk_sync.statement_of(
         $template$
-            create or replace function clerk_sync.{hide_kind}(deleted clerk_sync.change[])
+            create or replace function clerk_sync.{hide_kind}(deleted clerk_sync.change[], kinds text[])
             returns void
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
             #variable_conflict use_variable
             declare
-                keys text[];
+                keys text[] := '{none}';
+                moments timestamptz[];
             begin
-                {choose_keys}
+                {choose_children}
+                if {kind} = any(kinds) then
+                    keys := keys || array(select d.id collate "default" from unnest(deleted) as d where d.kind = {kind});
+                end if;
                 if cardinality(keys) = 0 then
+                    return;
+                end if;
+                select array_agg(locked.{key}), array_agg(locked.due) into keys, moments
+                from (
+                    select
+                        named.{key}, named.deleted_at,
+                        (select to_timestamp(min(d.deleted_at) / 1000.0) from unnest(deleted) as d where {names_it}) as due
+                    from {table} as named
+                    where named.{key} = any(keys) order by named.{key} for no key update
+                ) as locked
+                where locked.due < coalesce(locked.deleted_at, 'infinity');
+                if keys is null then
                     return;
                 end if;
                 update {table} as kept set deleted_at = due.deleted_at
                 from (
-                    select named.{key}, to_timestamp(min(d.deleted_at) / 1000.0) as deleted_at
-                    from {table} as named inner join unnest(deleted) as d on {names_it}
-                    where named.{key} = any(keys)
-                    group by named.{key}
+                    select u.* from unnest(keys, moments) as u ({key}, deleted_at) limit cardinality(keys)
                 ) as due
-                where kept.{key} = due.{key} and due.deleted_at < coalesce(kept.deleted_at, 'infinity');
+                where kept.{key} = due.{key};
             end
             $body$
             $template$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'hide_kind', quote_ident('hide_' || of_kind.kind),
-            'choose_keys', clerk_sync.statement_of(
-                case
-                    when of_kind.parents = '{}' then
-                        'keys := array(select kept.{key} from {table} as kept where {is_itself} '
-                        'order by kept.{key} for no key update);'
-                    else
-                        $choice$
+            'none', '{}',
+            'choose_children', case
+                when of_kind.parents = '{}' then ''
+                else clerk_sync.statement_of(
+                    $choice$
+                        if kinds && {parent_kinds} then
                             keys := array(
                                 select kept.{key} from {table} as kept where {is_child}
                                 limit clerk_sync.rows_in_part() + 1
@@ -640,18 +701,14 @@ as $function$
                                 perform clerk_sync.leave_rest(deleted, {parent_kinds});
                                 keys := keys[:clerk_sync.rows_in_part()];
                             end if;
-                            keys := array(
-                                select kept.{key} from {table} as kept
-                                where kept.{key} = any(keys) or {is_itself} order by kept.{key} for no key update
-                            );
-                        $choice$
-                end,
-                clerk_sync.holes_of(of_kind) || jsonb_build_object(
-                    'is_itself', clerk_sync.is_named(jsonb_build_object(of_kind.key_column, of_kind.kind)),
-                    'is_child', clerk_sync.is_named(of_kind.parents),
-                    'parent_kinds', quote_literal(clerk_sync.parent_kinds(of_kind)) || '::text[]'
+                        end if;
+                    $choice$,
+                    clerk_sync.holes_of(of_kind) || jsonb_build_object(
+                        'is_child', clerk_sync.is_named(of_kind.parents),
+                        'parent_kinds', quote_literal(clerk_sync.parent_kinds(of_kind)) || '::text[]'
+                    )
                 )
-            ),
+            end,
             'names_it', clerk_sync.for_each_link(
                 '(d.kind = %2$L and d.id collate "default" = named.%1$I)', clerk_sync.links_of(of_kind), ' or '
             )
@@ -959,7 +1016,7 @@ as $function$
     select clerk_sync.statement_of(
         $template$
             create or replace function clerk_sync.write_rows(target text, batch jsonb, winners clerk_sync.change[])
-            returns setof clerk_sync.written
+            returns jsonb
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
@@ -969,7 +1026,7 @@ as $function$
             $body$
             $template$,
         jsonb_build_object('branches', string_agg(
-            format('when %L then return query select * from clerk_sync.%I(batch, winners);', k.kind, 'write_' || k.kind),
+            format('when %L then return clerk_sync.%I(batch, winners);', k.kind, 'write_' || k.kind),
             ' ' order by k.write_order
         ))
     )
@@ -989,13 +1046,19 @@ as $function$
             language plpgsql
             set search_path = pg_catalog, pg_temp
             as $body$
+            declare
+                kinds constant text[] := array(select distinct d.kind from unnest(deleted) as d);
             begin
                 {calls}
             end
             $body$
             $template$,
         jsonb_build_object('calls', string_agg(
-            format('perform clerk_sync.%I(deleted);', 'hide_' || k.kind), ' ' order by k.write_order
+            format(
+                'if kinds && %L then perform clerk_sync.%I(deleted, kinds); end if;',
+                k.kind || clerk_sync.parent_kinds(k), 'hide_' || k.kind
+            ),
+            ' ' order by k.write_order
         ))
     )
     from clerk_sync.kinds as k

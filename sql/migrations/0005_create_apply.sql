@@ -477,15 +477,15 @@ $$;
 
 -- Judges the changes of an applied batch, and records deliveries. Returns an outcome for each change: 'unfinished' for
 -- the delete of an object with more children than apply() hides at once; its delivery is recorded after the last part.
-create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
+-- written: {"kind id": outcome} of the rows written; a look-up in an object costs the same whatever the plan expects of
+-- the batch. The entity of a change that won without a delete is as the change says.
+create function clerk_sync.record_outcomes(
+    changes clerk_sync.change[], winners clerk_sync.change[], written jsonb
+)
 returns table ("position" integer, outcome text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    -- A look-up in an object costs the same whatever the plan expects of the batch.
-    written constant jsonb := (select jsonb_object_agg(w.kind || ' ' || w.id, w.outcome) from unnest(all_written) as w);
-    unfinished constant text[] := array(select u.kind || ' ' || u.id from clerk_sync.unfinished_deletes as u);
 begin
     return query
     with judged as (
@@ -493,26 +493,35 @@ begin
             c."position", c.id, (c.version).observed_at as observed_at, c.deleted_at, c.svix_id, c.event_type,
             c.received_at,
             case
-                when
-                    (c.deleted_at is not null or c.cause = 'reconcile') and c.kind || ' ' || c.id = any(unfinished)
-                    then 'unfinished'
+                when c.is_unfinished then 'unfinished'
+                when c.has_won then coalesce(written ->> c.entity, 'unchanged')
                 -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
                 when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
                 when c.deleted_at is not null then 'stale'
                 when e.deleted_at is not null then 'deleted_before'
                 when c.version < e.version then 'stale'
-                else coalesce(written ->> (c.kind || ' ' || c.id), 'unchanged')
+                else coalesce(written ->> c.entity, 'unchanged')
             end as verdict,
-            c.event_type is not null and before.exists is null
-            and (c.deleted_at is null or c.kind || ' ' || c.id <> all(unfinished))
+            c.event_type is not null and before.exists is null and (c.deleted_at is null or not c.is_unfinished)
             and row_number() over (partition by c.svix_id, c.event_type is null order by c."position") = 1 as is_recorded
-        from unnest(changes) as c
-        cross join lateral (
+        from (
+            select
+                u.*, u.kind || ' ' || u.id as entity,
+                (u.deleted_at is not null or u.cause = 'reconcile') and u.kind || ' ' || u.id = any(array(
+                    select r.kind || ' ' || r.id from clerk_sync.unfinished_deletes as r
+                )) as is_unfinished,
+                coalesce(u."position" in (
+                    select w."position" from unnest(winners) as w where w.deleted_at is null
+                ), false) as has_won
+            from unnest(changes) as u
+            offset 0
+        ) as c
+        left join lateral (
             select k.version, k.deleted_at
             from clerk_sync.entities as k
-            where k.kind = c.kind and k.id = c.id
+            where not c.has_won and k.kind = c.kind and k.id = c.id
             limit 1
-        ) as e
+        ) as e on true
         left join lateral (
             select true as exists from clerk_sync.deliveries as d
             where c.event_type is not null and d.svix_id = c.svix_id limit 1
@@ -612,7 +621,8 @@ declare
     moved clerk_sync.change[];
     contents clerk_sync.change[];
     target text;
-    all_written clerk_sync.written[];
+    causes text;
+    written jsonb;
     refusal clerk_sync.refusal;
     parents clerk_sync.change[];
 begin
@@ -645,14 +655,15 @@ begin
         );
     end if;
 
-    perform clerk_sync.set_causes(clerk_sync.causes_of(winners || moved, deletes));
+    -- As set_causes(), without a statement.
+    causes := set_config('clerk_sync.causes', clerk_sync.causes_of(winners || moved, deletes)::text, true);
 
     -- A block of its own costs a subtransaction, and nothing for each row. The block runs a second time after a foreign
     -- key missed the row of a parent: a search for such parents before the first time would be useless for nearly any
     -- batch.
     loop
         begin
-            all_written := '{}';
+            written := '{}';
             for target, contents in
                 select w.kind, array_agg(w)
                 from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
@@ -660,7 +671,7 @@ begin
                 group by w.kind, k.write_order
                 order by k.write_order
             loop
-                all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+                written := written || clerk_sync.write_rows(target, batch, contents);
             end loop;
             if cardinality(moved) > 0 then
                 -- Alone: two of these, one after the other, would lock rows out of order.
@@ -686,7 +697,7 @@ begin
         end;
     end loop;
 
-    return query select o.* from clerk_sync.record_outcomes(changes, all_written) as o;
+    return query select o.* from clerk_sync.record_outcomes(changes, winners, written) as o;
 end
 $$;
 

@@ -40,14 +40,14 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     (
         (
             "create or replace function clerk_sync.write_user(batch jsonb, winners clerk_sync.change[]) "
-            "returns setof clerk_sync.written language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
+            "returns jsonb language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
         ),
         "the function clerk_sync.write_user(jsonb,clerk_sync.change[]): its body is another",
     ),
     (
         (
             "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void language plpgsql"
-            " set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
+            " set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted, null); end'"
         ),
         "the function clerk_sync.hide_rows(clerk_sync.change[]): its body is another",
     ),

@@ -332,8 +332,8 @@ def test_an_app_that_refuses_every_row_of_a_delete_ends_it_after_some_rows(store
     populate(store)
     admin.execute("alter table clerk.subscription_items add constraint stays check (deleted_at is null) not valid")
     admin.execute(
-        "create or replace function clerk_sync.hide_subscription_item(deleted clerk_sync.change[]) returns void "
-        "language sql as 'select clerk_sync.leave_rest(deleted, ''{organization}'')'"
+        "create or replace function clerk_sync.hide_subscription_item(deleted clerk_sync.change[], kinds text[]) "
+        "returns void language sql as 'select clerk_sync.leave_rest(deleted, ''{organization}'')'"
     )
     [answer] = store.apply([deleted("organization", "org_1", at=5)])
     assert isinstance(answer, ChangeRefused)

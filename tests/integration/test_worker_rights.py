@@ -156,9 +156,11 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
     for generated in ("differing_user", "differing_membership", "undo_run"):
         with pytest.raises(InsufficientPrivilege):
             worker.execute(sql.SQL("select clerk_sync.{}('[]')").format(sql.Identifier(generated)))
-    for generated in ("hide_user", "hide_membership", "hide_rows"):
+    for generated in ("hide_user", "hide_membership"):
         with pytest.raises(InsufficientPrivilege):
-            worker.execute(sql.SQL("select clerk_sync.{}('{{}}')").format(sql.Identifier(generated)))
+            worker.execute(sql.SQL("select clerk_sync.{}('{{}}', '{{}}')").format(sql.Identifier(generated)))
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute("select clerk_sync.hide_rows('{}')")
     with pytest.raises(InsufficientPrivilege):
         worker.execute("select clerk_sync.write_rows('user', '[]', '{}')")
 

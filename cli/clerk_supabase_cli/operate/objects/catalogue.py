@@ -56,8 +56,8 @@ DISPATCHERS: Final = (
     f"{SCHEMA}.hide_rows({SCHEMA}.change[])",
 )
 _BRANCH: Final = re.compile(
-    r"\s*(?:when '(\w+)' then return query select \* from clerk_sync\.\w+\(batch, winners\);"
-    r"|perform clerk_sync\.hide_(\w+)\(deleted\);)"
+    r"\s*(?:when '(\w+)' then return clerk_sync\.\w+\(batch, winners\);"
+    r"|if kinds && '[^']*' then perform clerk_sync\.hide_(\w+)\(deleted, kinds\); end if;)"
 )
 _REGISTER: Final = (
     "select clerk_sync.register("

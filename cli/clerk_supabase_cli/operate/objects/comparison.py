@@ -142,7 +142,7 @@ def _without_branches(thing: Thing, apps_kinds: set[str]) -> Thing:
 
 
 def _is_branch_of(line: str, kind: str) -> bool:
-    return line.startswith(f"when '{kind}' ") or line == f"perform {SCHEMA}.hide_{kind}(deleted);"
+    return line.startswith(f"when '{kind}' ") or f" perform {SCHEMA}.hide_{kind}(deleted, kinds); " in line
 
 
 def _without_columns(thing: Thing, expected: Mapping[str, Thing]) -> Thing | None:
