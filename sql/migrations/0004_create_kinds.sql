@@ -280,6 +280,90 @@ as $$
     where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
 $$;
 
+-- The holes of the statements of write_<kind>.
+create function clerk_sync.holes_of_write(of_kind clerk_sync.kinds)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.holes_of(of_kind) || jsonb_build_object(
+        'write_kind', quote_ident('write_' || of_kind.kind),
+        'none', '{}',
+        'kind_of_entity', quote_literal(of_kind.kind || ' '),
+        'key_name', quote_literal(of_kind.key_column),
+        -- Parents have keys of text, as all entities.
+        'name_parents', coalesce('cross join lateral (select ' || clerk_sync.for_each(
+            'case when said.content ? %1$L then said.content ->> %1$L else kept.%1$I end as %1$I',
+            clerk_sync.parent_columns(of_kind)
+        ) || ') as given', ''),
+        -- What is known of the row without the content, with its columns in the order of the type.
+        'known_row', (
+            select string_agg(
+                case a.attname
+                    when of_kind.key_column then 'said.id'
+                    when 'deleted_at' then clerk_sync.statement_of(
+                        'to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0)', clerk_sync.holes_of(of_kind)
+                    )
+                    else format('kept.%I', a.attname)
+                end,
+                ', ' order by a.attnum
+            )
+            from pg_catalog.pg_attribute as a
+            where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+        )
+    )
+$$;
+
+-- The part of write_<kind> for the rows `missing`: outcomes into `created`.
+create function clerk_sync.insertion_of_missing(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $part$
+            -- Not `on conflict do update`, which also fires the triggers of updates.
+            with written as (
+                insert into {table} as kept ({key}, {columns})
+                select given.{key}, {given_columns} from unnest(missing) as given
+                on conflict ({key}) do nothing
+                returning kept.{key}
+            )
+
+            select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*)
+            into created, many
+            from written as w;
+
+            -- The app may have made a row a moment ago; or a trigger of the app leaves the row out.
+            if many < cardinality(missing) then
+                missing := array(
+                    select g from unnest(missing) as g where not created ? ({kind_of_entity} || g.{key})
+                );
+                with written as (
+                    update {table} as kept set {set_given}
+                    from (select g.* from unnest(missing) as g limit cardinality(missing)) as given
+                    where kept.{key} = given.{key} and ({kept_columns}) is distinct from ({given_columns})
+                    returning kept.{key}
+                )
+
+                select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}') into late
+                from written as w;
+                if exists (
+                    select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
+                    where not late ? ({kind_of_entity} || given.{key})
+                    and (kept.{key} is null or ({kept_columns}) is distinct from ({given_columns}))
+                ) then
+                    perform clerk_sync.refuse_kept_row({table_name});
+                end if;
+                created := created || late;
+            end if;
+            $part$,
+        clerk_sync.holes_of_write(of_kind)
+    )
+$function$;
+
 -- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
 -- its element, and deleted_at comes from tombstones, whatever content says of either. Returns {"kind id": outcome} for
 -- the rows written. Rows are compared as values of one type: Postgres would set up a list of their columns in each step
@@ -354,71 +438,14 @@ as $function$
                     end if;
                 end if;
                 if missing is not null then
-                    -- Not `on conflict do update`, which also fires the triggers of updates.
-                    with written as (
-                        insert into {table} as kept ({key}, {columns})
-                        select given.{key}, {given_columns} from unnest(missing) as given
-                        on conflict ({key}) do nothing
-                        returning kept.{key}
-                    )
-
-                    select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*)
-                    into created, many
-                    from written as w;
-
-                    -- The app may have made a row a moment ago; or a trigger of the app leaves the row out.
-                    if many < cardinality(missing) then
-                        missing := array(
-                            select g from unnest(missing) as g where not created ? ({kind_of_entity} || g.{key})
-                        );
-                        with written as (
-                            update {table} as kept set {set_given}
-                            from (select g.* from unnest(missing) as g limit cardinality(missing)) as given
-                            where kept.{key} = given.{key} and ({kept_columns}) is distinct from ({given_columns})
-                            returning kept.{key}
-                        )
-
-                        select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}') into late
-                        from written as w;
-                        if exists (
-                            select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
-                            where not late ? ({kind_of_entity} || given.{key})
-                            and (kept.{key} is null or ({kept_columns}) is distinct from ({given_columns}))
-                        ) then
-                            perform clerk_sync.refuse_kept_row({table_name});
-                        end if;
-                        created := created || late;
-                    end if;
+                    {insert_missing}
                 end if;
                 return updated || created;
             end
             $body$
             $template$,
-        clerk_sync.holes_of(of_kind) || jsonb_build_object(
-            'write_kind', quote_ident('write_' || of_kind.kind),
-            'none', '{}',
-            'kind_of_entity', quote_literal(of_kind.kind || ' '),
-            'key_name', quote_literal(of_kind.key_column),
-            -- Parents have keys of text, as all entities.
-            'name_parents', coalesce('cross join lateral (select ' || clerk_sync.for_each(
-                'case when said.content ? %1$L then said.content ->> %1$L else kept.%1$I end as %1$I',
-                clerk_sync.parent_columns(of_kind)
-            ) || ') as given', ''),
-            -- What is known of the row without the content, with its columns in the order of the type.
-            'known_row', (
-                select string_agg(
-                    case a.attname
-                        when of_kind.key_column then 'said.id'
-                        when 'deleted_at' then clerk_sync.statement_of(
-                            'to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0)', clerk_sync.holes_of(of_kind)
-                        )
-                        else format('kept.%I', a.attname)
-                    end,
-                    ', ' order by a.attnum
-                )
-                from pg_catalog.pg_attribute as a
-                where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
-            )
+        clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
+            'insert_missing', clerk_sync.insertion_of_missing(of_kind)
         )
     )
 $function$;
