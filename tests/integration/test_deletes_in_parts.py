@@ -19,7 +19,9 @@ from clerk_supabase_cli.operate.monitor.database_state import read_database
 from clerk_supabase_cli.operate.monitor.problems import unfinished_problems
 from tests.kit import billing
 from tests.kit.databases import Connection, Database, Databases, acting_as, rows, value
+from tests.kit.feeding import switch as switch_feed
 from tests.kit.histories import CREATED_AT
+from tests.kit.parked import Command
 from tests.kit.polling import eventually
 from tests.kit.webhooks import deleted, membership, organization, user
 
@@ -238,6 +240,48 @@ def test_a_delete_lifted_between_two_parts_shows_all_rows_again(store: Store, ad
     store.apply([deleted("organization", "org_1", at=20)])
     assert unfinished(admin) == [("organization", "org_1", True)]
     finish_deletes(store, lambda: True)
+    assert (shown(admin), unfinished(admin)) == (0, [])
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_table_of_the_app_that_follows_the_mirror_follows_each_part(store: Store, admin: Connection) -> None:
+    admin.execute("create table public.members (id text primary key, organization text)")
+    switch_feed(
+        admin,
+        kind="membership",
+        table="public.members",
+        key={"id": "mirror.clerk_membership_id"},
+        update={"organization": "mirror.clerk_org_id"},
+        on_delete="delete",
+    )
+    populate(store)
+    visible: LiteralString = (
+        "select clerk_membership_id from clerk.organization_memberships where deleted_at is null order by 1"
+    )
+    followed: LiteralString = "select id from public.members order by 1"
+    assert len(rows(admin, followed)) == MEMBERS
+    event = deleted("organization", "org_1", at=5)
+    while isinstance(store.apply([event])[0], DeleteUnfinished):
+        assert rows(admin, followed) == rows(admin, visible)
+    assert rows(admin, followed) == []
+
+
+@pytest.mark.usefixtures("stopped")
+def test_an_archived_instance_takes_its_unfinished_delete_along_and_brings_it_back(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    populate(store)
+    admin.execute("insert into clerk_sync.instance (instance_id) values ('ins_old')")
+    event = deleted("organization", "org_1", at=5)
+    assert isinstance(store.apply([event])[0], DeleteUnfinished)
+    left = shown(admin)
+    command = Command({"DATABASE_URL": database.url})
+    command.run("switch-instance", "--to", "ins_new", "--write")
+    assert (shown(admin), unfinished(admin)) == (0, [])
+    finish_deletes(store, lambda: True)
+    command.run("switch-instance", "--undo", "--write")
+    assert (shown(admin), unfinished(admin)) == (left, [("organization", "org_1", True)])
+    apply_until_done(store, event)
     assert (shown(admin), unfinished(admin)) == (0, [])
 
 
