@@ -699,6 +699,9 @@ as $function$
                         (select to_timestamp(min(d.deleted_at) / 1000.0) from unnest(deleted) as d where {names_it}) as due
                     from {table} as named
                     where named.{key} = any(keys) order by named.{key} for no key update
+                    -- Postgres would leave out, before it locks, the rows that the condition below leaves out: also a row
+                    -- that another session is about to restore.
+                    offset 0
                 ) as locked
                 where locked.due < coalesce(locked.deleted_at, 'infinity');
                 if keys is null then

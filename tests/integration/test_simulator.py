@@ -135,17 +135,17 @@ FAULTS = [
     Fault(
         "a member who leaves is deleted by user, not by membership",
         {
-            "kept.clerk_membership_id = "
-            "any(array(select d.id collate \"default\" from unnest(deleted) as d where d.kind = 'membership'))": (
-                "kept.clerk_user_id in (select m.clerk_user_id from clerk.organization_memberships as m"
-                " where m.clerk_membership_id = any(array(select d.id from unnest(deleted) as d)))"
+            "array(select d.id collate \"default\" from unnest(deleted) as d where d.kind = 'membership')": (
+                "array(select m.clerk_membership_id from clerk.organization_memberships as m"
+                " inner join clerk.organization_memberships as o using (clerk_user_id)"
+                " where o.clerk_membership_id = any(array(select d.id from unnest(deleted) as d)))"
             ),
             'd.id collate "default" = named.clerk_membership_id': (
                 "named.clerk_user_id = (select m.clerk_user_id from clerk.organization_memberships as m"
                 " where m.clerk_membership_id = d.id)"
             ),
         },
-        "clerk_sync.hide_membership(clerk_sync.change[])",
+        "clerk_sync.hide_membership(clerk_sync.change[], text[])",
         first=180,
     ),
 ]
