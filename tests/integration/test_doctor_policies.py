@@ -44,6 +44,22 @@ def test_a_gap_in_row_level_security_is_named(
     assert (found, said in words) == (verdict, True), words
 
 
+def test_what_is_said_about_a_table_with_partitions_can_be_done(doctor: Doctor, admin: Connection) -> None:
+    admin.execute(
+        "create table public.visits (at date) partition by range (at); "
+        "create table public.visits_2026 partition of public.visits for values from ('2026-01-01') to ('2027-01-01'); "
+        "create table public.notes (id int primary key)"
+    )
+    found, words = doctor.verdict("row-level-security")
+    assert found == "warn"
+    assert "row-level security is off for public.notes" in words
+    assert "row-level security is off for public.visits, public.visits_2026" in words
+    assert "secure takes no such tables" in words
+    admin.execute("alter table public.visits enable row level security")
+    admin.execute("alter table public.visits_2026 enable row level security")
+    assert "public.visits" not in doctor.verdict("row-level-security")[1]
+
+
 FAULTS_OF_A_SECURED_TABLE = [
     ("select", "ok", "on for all"),
     ("alter table {table} disable row level security", "fail", "its row-level security is off"),

@@ -30,7 +30,8 @@ _TABLES: Final = r"""
             where p.polrelid = c.oid and p.polpermissive
             and 'true' in (pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
             order by 1
-        )
+        ),
+        c.relkind = 'p' or c.relispartition
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
     cross join lateral (
         select
@@ -78,6 +79,11 @@ _SCHEMA_OPEN_TO: Final = """
     order by 1
 """
 _PROFILES_VISIBLE_TO: Final = "select visible_to from clerk_sync.profile_visibility"
+_TO_SECURE: Final = "clerk-supabase secure TABLE user, or organization"
+_TO_SECURE_PARTITIONS: Final = (
+    "alter table TABLE enable row level security, and write policies of your own for the table with the partitions: "
+    "secure takes no such tables"
+)
 _POLICY: Final = re.compile(r"^create policy (\w+) on ([\w.]+)", re.MULTILINE)
 
 
@@ -93,6 +99,8 @@ class _Table:
     """Names of its permissive policies."""
     open_policies: list[str]
     """Names of its permissive policies with `true` as their condition."""
+    is_partitioned: bool
+    """True: the table has partitions, or is one. clerk_sync.secure() takes neither."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
@@ -183,8 +191,9 @@ def _openings(connection: Connection, tables: Sequence[_Table]) -> Iterator[Find
 
 def _problems_of_the_apps(tables: Sequence[_Table]) -> Iterator[Finding]:
     bare = [table for table in tables if not (table.is_ours or table.is_secured or table.has_security)]
-    if bare:
-        yield warn(
-            f"row-level security is off for {', '.join(table.name for table in bare)}",
-            "clerk-supabase secure TABLE user, or organization",
-        )
+    for of, todo in (
+        ([table for table in bare if not table.is_partitioned], _TO_SECURE),
+        ([table for table in bare if table.is_partitioned], _TO_SECURE_PARTITIONS),
+    ):
+        if of:
+            yield warn(f"row-level security is off for {', '.join(table.name for table in of)}", todo)
