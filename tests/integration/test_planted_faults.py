@@ -618,6 +618,13 @@ def test_nothing_is_found_where_nothing_is_planted(happenings: tuple[str, ...], 
     assert (report.differences, report.deadlocks) == ([], 0)
 
 
+def test_a_complete_run_is_true_although_clerks_api_lost_the_only_user_for_good(database: Database) -> None:
+    report = explore_episodes(database, episodes=1, seed="3031", first=58)
+    assert report.happened["API loses objects"]
+    assert report.happened["quick run, API says nothing"]
+    assert report.differences == []
+
+
 def test_a_script_that_goes_wrong_is_shrunk_to_steps_that_go_wrong_again(database: Database) -> None:
     fault = FAULTS[0]
     with fault.plant(database):

@@ -194,7 +194,8 @@ def _matters(stage: Stage, name: str, path: str) -> bool:
     # As in short_run: a run cannot notice the gap for an object younger than the run.
     has_any = any(
         each["created_at"] < began and not _is_younger(stage, snapshot, (kind, key))
-        for key, each in stage.world.objects()[kind].items()
+        # As Clerk's API shows them: what the API has lost for good, no run can miss.
+        for key, each in stage.history.now().objects()[kind].items()
     )
     if name in {"no e-mail addresses", "no required fields", "no Date"}:
         # The reason names single unreadable objects, and not every kind has such fields.
