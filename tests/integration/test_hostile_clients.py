@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from clerk_supabase.credentials import Fixed
-from clerk_supabase.model.changes import MODELS
 from clerk_supabase.model.clerk_object import Lenient, Loss
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS, model_of
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.corrections.repairs import DirectRepairs
 from clerk_supabase.reconcile.run import Reconcile
@@ -107,8 +106,8 @@ def fields_with(model: type[Lenient], loss: Loss, inside: str = "") -> Iterator[
 
 @pytest.mark.parametrize("kind", OURS)
 def test_these_fields_are_written_by_clients_and_no_other_is_ever_emptied(kind: Kind) -> None:
-    assert set(fields_with(MODELS[kind], Loss.whole)) == set(BY_CLIENTS[kind])
-    assert set(fields_with(MODELS[kind], Loss.members)) == BY_OTHERS_WITH_A_LOSS[kind]
+    assert set(fields_with(model_of(kind), Loss.whole)) == set(BY_CLIENTS[kind])
+    assert set(fields_with(model_of(kind), Loss.members)) == BY_OTHERS_WITH_A_LOSS[kind]
 
 
 def new(kind: Kind) -> Json:

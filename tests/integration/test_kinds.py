@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from clerk_supabase.model.changes import MODELS
-from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES, model_of
 from tests.kit.databases import Connection, rows
 
 
@@ -17,7 +16,7 @@ def test_the_facts_about_each_kind_are_those_of_the_database(admin: Connection) 
 
 
 def test_the_model_of_each_kind_names_its_kind() -> None:
-    assert {kind: model.kind for kind, model in MODELS.items()} == {kind: kind for kind in FACTS}
+    assert {kind: model_of(kind).kind for kind in FACTS} == {kind: kind for kind in FACTS}
 
 
 def test_each_event_type_belongs_to_one_kind() -> None:

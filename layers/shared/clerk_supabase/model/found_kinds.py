@@ -7,6 +7,7 @@ loads all these modules at each cold start and needs the facts alone, so a modul
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ KIND_NAMES: Final[Mapping[Kind, str]] = MappingProxyType({kind: facts.plural for
 WITH_PRIVATE_METADATA: Final = frozenset(kind for kind, facts in FACTS.items() if facts.keeps_private_metadata)
 
 
+@functools.cache
 def model_of(kind: Kind) -> type[ClerkObject]:
-    """The model of a kind's objects. Loads pydantic."""
+    """The model of a kind's objects. Loads pydantic, and for the first object of a kind the models of its subject."""
     return cast("type[ClerkObject]", _MODULES[kind].model())
 
 

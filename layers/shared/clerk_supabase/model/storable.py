@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.model.changes import MODELS, Change, Changes, Upsert
+from clerk_supabase.model.changes import Change, Changes, Upsert
 from clerk_supabase.model.clerk_object import DEEPEST, Columns, Lenient, Loss, parse_object
+from clerk_supabase.model.found_kinds import model_of
 from clerk_supabase.model.json_split import elements, fields
 
 Place = tuple[str | int, ...]
@@ -240,9 +241,9 @@ def with_less(changes: Changes) -> Iterator[Changes]:
 
 def _possible_losses(change: Change) -> Iterator[tuple[str, Columns]]:
     """The fields written by clients that are not empty, each with its columns emptied."""
-    model = MODELS.get(change.kind)
-    if model is None or not isinstance(change, Upsert):
+    if change.kind == "private_metadata" or not isinstance(change, Upsert):
         return
+    model = model_of(change.kind)
     for name, field in model.model_fields.items():
         if _loss(model, name) is Loss.whole and change.content.get(name):
             empty = [] if field.is_required() else field.default
