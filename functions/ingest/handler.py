@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any
 
+from clerk_supabase.aws import cold_start  # isort: split
+
 from clerk_supabase.aws import lean_client as aws
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
@@ -22,6 +24,7 @@ ingest = Ingest(
     parked_queue=Queue(sqs, settings.parked_queue_url),
     clock_ms=lambda: time.time_ns() // 1_000_000,
 )
+cold_start.ended()
 
 
 @measured

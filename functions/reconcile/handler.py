@@ -5,6 +5,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from clerk_supabase.aws import cold_start  # isort: split
+
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from clerk_supabase.aws import clients as aws
@@ -24,7 +26,6 @@ from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.telemetry import logger, measured
 
 RESERVE_SECONDS = 30  # for the last page, the checkpoint and the metrics
-
 settings = ReconcileFunctionSettings.from_environment(os.environ)
 rules = ReconcileSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
@@ -33,6 +34,7 @@ clerk_key = Secret(secrets_manager, settings.clerk_secret_key_arn)
 clerk_http = ClerkHttp(clerk_key, settings.clerk_api_url or BASE_URL, share=settings.rate_limit_share)
 repairs = QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=rules.keep_private_metadata)
 reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
+cold_start.ended()
 
 
 class RunFailed(Exception):

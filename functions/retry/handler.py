@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from clerk_supabase.aws import cold_start  # isort: split
+
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.aws.secrets import Secret
@@ -23,6 +25,7 @@ retry = Retry(
     Sync(store, Parking(store), keep_private_metadata=settings.keep_private_metadata),
     Queue(aws.sqs(), settings.sync_queue_url),
 )
+cold_start.ended()
 
 
 @measured

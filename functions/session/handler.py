@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any
 
+from clerk_supabase.aws import cold_start  # isort: split
+
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.clerk.address import BASE_URL
@@ -24,6 +26,7 @@ session = Session(
     ClerkHttp(Secret(secrets_manager, settings.clerk_secret_key_arn), settings.clerk_api_url or BASE_URL),
     clock_ms=lambda: time.time_ns() // 1_000_000,
 )
+cold_start.ended()
 
 
 @measured

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from clerk_supabase.aws import cold_start  # isort: split
+
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.aws.secrets import Secret
@@ -22,6 +24,7 @@ sync = Sync(
     Parking(store, Queue(aws.sqs(), settings.parked_queue_url)),
     keep_private_metadata=settings.keep_private_metadata,
 )
+cold_start.ended()
 
 
 @measured
