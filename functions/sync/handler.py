@@ -21,7 +21,7 @@ secret.read_ahead()
 store = Store(secret, settings.database_ca_file, WORKER_PATIENCE_SECONDS)
 sync = Sync(
     store,
-    Parking(store, Queue(aws.sqs(), settings.parked_queue_url)),
+    Parking(store, Queue(aws.sqs, settings.parked_queue_url)),
     keep_private_metadata=settings.keep_private_metadata,
 )
 cold_start.ended()

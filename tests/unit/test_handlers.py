@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.aws.queue import messages_of
 from clerk_supabase.errors import SecretUnavailable
 from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.standin import samples
@@ -89,6 +90,20 @@ def test_sync_answers_with_the_messages_that_must_come_again(account: Account, r
     failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
     assert answer == {"batchItemFailures": failed}
     assert len(failed) == 1
+
+
+def test_sync_parks_an_event_in_the_queue_while_the_database_is_unavailable(account: Account, root: Path) -> None:
+    nowhere = "postgresql://clerk_sync_worker:secret@127.0.0.1:1/postgres"
+    arn = account.put_secret("database", nowhere)
+    account.sqs.send_message(QueueUrl=account.sync_queue_url, MessageBody="no event")
+    event = account.lambda_event(account.sync_queue_url)
+
+    sync = load(root, "sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
+
+    assert sync(event, None) == {"batchItemFailures": []}
+    [message] = messages_of(account.lambda_event(account.parked_queue_url))
+    assert message.parked is not None
+    assert (message.envelope.body, message.parked.reason_class) == (b"no event", "unusable")
 
 
 @pytest.mark.parametrize(("function", "variable"), [("sync", "DATABASE"), ("session", "SESSION_DATABASE")])

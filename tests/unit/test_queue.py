@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import boto3
 import pytest
 from botocore.config import Config
@@ -15,6 +17,9 @@ from clerk_supabase.model.envelope import Envelope, ParkedEvent, ReasonClass
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.simulator.sqs import record
 from tests.kit.aws import Account
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
 bodies = st.one_of(
     st.binary(),
@@ -46,6 +51,21 @@ def test_an_envelope_comes_out_of_the_queue_as_it_went_in(account: Account, queu
     [message] = messages_of(account.lambda_event(account.sync_queue_url))
     assert message.envelope == envelope
     assert message.parked is None
+
+
+def test_a_client_is_made_once_and_not_before_the_first_message(account: Account) -> None:
+    made = []
+
+    def make() -> SQSClient:
+        made.append(account.sqs)
+        return account.sqs
+
+    queue = Queue(make, account.sync_queue_url)
+    assert made == []
+    for svix_id in ("msg_1", "msg_2"):
+        queue.send(Envelope(svix_id, b"{}", 0))
+    assert made == [account.sqs]
+    assert len(messages_of(account.lambda_event(account.sync_queue_url))) == 2
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from clerk_supabase.aws.failures import failures
@@ -53,9 +54,14 @@ class Message:
 class Queue:
     """An SQS queue to send to."""
 
-    def __init__(self, client: SQSClient | LeanClient, url: str) -> None:
-        self._client = client
+    def __init__(self, client: SQSClient | LeanClient | Callable[[], SQSClient], url: str) -> None:
+        """`client`: a client or, for a function that seldom sends, what makes one for the first message."""
+        self._given = client
         self._url = url
+
+    @cached_property
+    def _client(self) -> SQSClient | LeanClient:
+        return self._given() if callable(self._given) else self._given
 
     def send(self, envelope: Envelope, *, delay_seconds: int = 0, is_json: bool = False) -> None:
         """Returns once SQS holds the message. Raises QueueUnavailable, and EventTooLarge for a message that never fits.
