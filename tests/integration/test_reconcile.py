@@ -136,6 +136,13 @@ def test_a_dry_run_reports_the_same_and_repairs_nothing(rig: Rig) -> None:
     assert rig.run().findings == 3
 
 
+def test_a_dry_run_of_an_empty_database_fills_nothing(database: Database) -> None:
+    with rig_with(database, 501) as rig:
+        report = rig.run(dry_run=True)
+        assert (report.state, report.counts["user"]["missing"]) == ("complete", 501)
+        assert rig.shown() == set()
+
+
 def test_an_object_deleted_only_here_is_reported_and_never_restored(rig: Rig) -> None:
     rig.store.apply(alone(Delete("user", user(8), rig.world.now)))
     rig.world.now += MINUTE

@@ -99,6 +99,30 @@ def test_users_who_are_still_in_the_queue_are_not_looked_for(rig: Rig, account: 
     assert rig.agrees()
 
 
+def test_users_whose_repairs_are_in_the_queue_are_no_difference_of_counts(rig: Rig, account: Account) -> None:
+    """Created before the run counts: while their repairs wait, Clerk counts more users than there are rows."""
+    queued = Queued(account, rig.store)
+    created = {rig.world.create_user({})["id"] for _ in range(5)}
+    rig.world.now += 10 * MINUTE
+    report = rig.run("quick", repairs=queued.repairs)
+    assert (report.state, set(rig.findings(report))) == ("complete", created)
+    assert report.calls == QUIET
+    queued.drain()
+    assert rig.agrees()
+
+
+def test_users_who_are_repaired_at_once_hide_no_difference_of_counts(rig: Rig) -> None:
+    """As many users are created as are deleted: those who were just repaired are rows, and count once."""
+    for number in (10, 2_500):
+        rig.world.remove_user(user(number))
+    for _ in range(2):
+        rig.world.create_user({})
+    rig.world.now += 10 * MINUTE
+    report = rig.run("quick")
+    assert (report.state, report.counts["user"]["deleted"]) == ("complete", 2)
+    assert rig.agrees()
+
+
 def test_the_brake_holds_in_a_quick_run_too(rig: Rig) -> None:
     for number in range(100, 151):
         rig.world.remove_user(user(number))
@@ -229,6 +253,13 @@ def test_silence_is_a_change_in_clerk_since_which_no_webhook_came(rig: Rig) -> N
     received_at = rig.world.now
     rig.store.apply([(changes_of(event, received_at), Delivery("msg_1", event.type, received_at))])
     assert not rig.run("quick").is_silent
+
+
+def test_an_instance_without_users_is_not_silent(database: Database) -> None:
+    with rig_with(database) as rig:
+        assert rig.run().state == "complete"
+        report = rig.run("quick")
+        assert (report.state, report.is_silent) == ("complete", False)
 
 
 def test_before_the_first_complete_run_nothing_is_called_silence(database: Database) -> None:

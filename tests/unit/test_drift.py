@@ -108,6 +108,11 @@ def test_cuts_cost_about_a_count_each_where_an_instance_grew_evenly() -> None:
     assert len(cuts_by_counts(0, 32_000, 3_200, 100, clerk.count)) == clerk.asked == 31
 
 
+def test_two_milliseconds_are_halved_and_one_is_not() -> None:
+    assert cuts_by_counts(0, 2, 2, 1, Clerk([0, 1]).count) == [1]
+    assert cuts_by_counts(0, 1, 2, 1, Clerk([0, 0]).count) == []
+
+
 @pytest.mark.parametrize("answer", [0, -5, 10**9])
 def test_counts_that_make_no_sense_make_cuts_of_which_none_is_twice(answer: int) -> None:
     cuts = cuts_by_counts(0, DAY, 5_000, 100, lambda _: answer)

@@ -77,7 +77,9 @@ def test_ingest_dates_what_it_accepts_by_its_own_clock_in_milliseconds(
     assert abs(received_at - int(record["attributes"]["SentTimestamp"])) < 60_000
 
 
-def test_sync_answers_with_the_messages_that_must_come_again(account: Account, root: Path) -> None:
+def test_sync_answers_with_the_messages_that_must_come_again(
+    account: Account, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # There is no database behind this address, so nothing can be applied.
     nowhere = "postgresql://clerk_sync_worker:secret@127.0.0.1:1/postgres"
     arn = account.put_secret("database", nowhere)
@@ -90,6 +92,10 @@ def test_sync_answers_with_the_messages_that_must_come_again(account: Account, r
     failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
     assert answer == {"batchItemFailures": failed}
     assert len(failed) == 1
+    [logged] = [vars(record) for record in caplog.records if record.message.startswith("not applied")]
+    svix_ids = [record["messageId"] for record in event["Records"]]
+    assert (logged["failure"], logged["svix_ids"]) == ("DatabaseUnavailable", svix_ids)
+    assert "connection refused" in logged["reason"]
 
 
 def test_sync_parks_an_event_in_the_queue_while_the_database_is_unavailable(account: Account, root: Path) -> None:
