@@ -68,6 +68,10 @@ def compared(age: float | None) -> Database:
     return replace(DATABASE, compared={"user": Compared(NOW, NOW if age else None, False, age)})
 
 
+def with_counts(**counts: int) -> RunSummary:
+    return replace(RUN, counts={"user": {"compared": 9, **counts}}, reason="a later run asks Clerk again")
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
@@ -78,6 +82,11 @@ def compared(age: float | None) -> Database:
         (seen(DATABASE, RUN, replace(RUN, state="stopped")), "Postgres is true to Clerk"),
         (seen(DATABASE, replace(RUN, state="stopped", is_dry_run=True), RUN), "Postgres is true to Clerk"),
         (seen(DATABASE, replace(RUN, state="incomplete"), RUN), "The last comparison left differences"),
+        (seen(DATABASE, with_counts(extra=1, awaiting=1), RUN), "Postgres differs from Clerk in 1 object"),
+        (seen(DATABASE, with_counts(refused=1, unusable=2), RUN), "Postgres differs from Clerk in 3 objects"),
+        (seen(DATABASE, with_counts(different=2, older=2), RUN), "Postgres differs from Clerk in 2 objects"),
+        (seen(DATABASE, with_counts(**{"deleted here": 3, "restored": 2})), "Postgres differs from Clerk in 1 object"),
+        (seen(DATABASE, RUN, with_counts(awaiting=1)), "Postgres is true to Clerk"),
         (seen(compared(None)), "Postgres was never compared with Clerk as a whole"),
         (seen(compared(50 * HOUR)), "Postgres was not compared with Clerk lately"),
     ],
@@ -85,6 +94,12 @@ def compared(age: float | None) -> Database:
 def test_the_most_important_fact_is_the_headline(state: Seen, words: str) -> None:
     assert verdict(state, NOW).words == words
     assert (verdict(state, NOW).mood == "good") == ("true to Clerk" in words)
+
+
+def test_what_a_complete_comparison_left_for_later_is_told_below_the_headline() -> None:
+    told = verdict(seen(DATABASE, with_counts(awaiting=1)), NOW)
+    assert "run 7: a later run asks Clerk again" in told.facts
+    assert verdict(seen(DATABASE, with_counts()), NOW).facts[-1] == "run 7: a later run asks Clerk again"
 
 
 def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:

@@ -34,8 +34,6 @@ class Seen:
     """Newest first."""
     errors: dict[Reader, str] = field(default_factory=dict)
     """The errors of the readers whose last question had an error for an answer."""
-    has_answered: bool = False
-    """True: the database has answered this console."""
     outages: dict[Reader, Outage] = field(default_factory=dict)
     """The outages of the readers whose last question had no answer."""
     is_stale: bool = False

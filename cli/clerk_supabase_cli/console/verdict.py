@@ -48,6 +48,11 @@ def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
     if problems := seen.status.problems:
         words = "One thing is stuck" if len(problems) == 1 else f"{len(problems)} things are stuck"
         return Verdict("look", words, (*problems[:3], *_about_truth(seen)))
+    return _of_comparisons(seen, database)
+
+
+def _of_comparisons(seen: Seen, database: Database) -> Verdict:
+    """The verdict of the last comparisons, while nothing else is wrong."""
     if never := [kind for kind, each in _in_use(database) if each.compared_until is None]:
         words = "Postgres was never compared with Clerk as a whole"
         return Verdict("look", words, (f"never compared: {', '.join(map(plural, never))}", _COMPARE))
@@ -55,6 +60,8 @@ def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
         return Verdict("look", "Postgres was not compared with Clerk lately", (*_about_truth(seen), _COMPARE))
     if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
         return Verdict("look", "The last comparison left differences", tuple(_about_truth(seen)))
+    if newest and (number := left(newest)):
+        return Verdict("look", f"Postgres differs from Clerk in {counted(number, 'object')}", tuple(_about_truth(seen)))
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
@@ -77,6 +84,13 @@ def last_complete(seen: Seen) -> RunSummary | None:
 def repaired(run: RunSummary) -> int:
     """The number of differences that a run has repaired, or given to the queue."""
     return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
+
+
+def left(run: RunSummary) -> int:
+    """The number of objects that a comparison knows to differ still: a delete waits for a second answer of Clerk, or
+    the tables did not take the object."""
+    of_deleted_here = total(run, "deleted here") - total(run, "restored")
+    return of_deleted_here + sum(total(run, name) for name in ("awaiting", "older", "refused", "unusable"))
 
 
 def _newest_ended(seen: Seen) -> RunSummary | None:
@@ -105,8 +119,11 @@ def _about_truth(seen: Seen) -> Iterator[str]:
             f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
         )
         yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
-    if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
+    newest = _newest_ended(seen)
+    if newest and newest.state in ("incomplete", "failed"):
         yield f"run {newest.run_id} is {newest.state}: {newest.reason or 'without a reason'}"
+    elif newest and newest.state == "complete" and newest.reason:
+        yield f"run {newest.run_id}: {newest.reason}"
 
 
 def _ago(run: RunSummary) -> str:

@@ -255,8 +255,7 @@ class Watch:
             seen = self._seen
             seen.errors.pop(reader, None)
             was_out = seen.outages.pop(reader, None) is not None
-            if not seen.outages and (was_out or not seen.has_answered):
-                seen.has_answered = True
+            if not seen.outages:
                 self._outages.answered(datetime.now(UTC))
             return was_out
 

@@ -59,8 +59,7 @@ class Outages:
         *of_functions*: the outage in the logs of the functions, which may have begun earlier.
         """
         before = self._present or self._remembered()
-        goes_on = before is not None and asked_at - before.until <= _STREAK
-        since = before.since if before is not None and goes_on else asked_at
+        since = before.since if before is not None and self._goes_on(before, asked_at) else asked_at
         if of_functions is not None and (self._answered_at is None or of_functions.since > self._answered_at):
             since = min(since, of_functions.since)
         self._present = Outage(since, max(asked_at, datetime.now(UTC)), reason.removeprefix(NOT_REACHED))
@@ -73,6 +72,11 @@ class Outages:
         if self.file is not None:
             with suppress(OSError):
                 self.file.unlink(missing_ok=True)
+
+    def _goes_on(self, before: Outage, asked_at: datetime) -> bool:
+        """Tells whether an outage goes on: another command may have noted it while this command was answered."""
+        is_over = self._answered_at is not None and before.since <= self._answered_at
+        return not is_over and asked_at - before.until <= _STREAK
 
     def _remembered(self) -> Outage | None:
         if self.file is None:
