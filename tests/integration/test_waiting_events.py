@@ -99,6 +99,9 @@ def test_explain_finds_an_event_in_the_queue_also_while_the_database_is_unavaila
     assert [(each.event_type, each.reason) for each in found.events] == [("user.created", None)]
     assert look_for("user_2other", lambda: queues, FunctionLogs(stack), database.url).events == []
 
+    assert FunctionLogs(stack).object_of(found.events[0].svix_id) == ADA
+    assert FunctionLogs(stack).object_of("msg_nobody") is None
+
     the_database_fails(stack, endpoint)
     [waiting] = look_for(ADA, lambda: queues, FunctionLogs(stack), None).events
     assert "connection refused" in str(waiting.reason)
