@@ -78,7 +78,7 @@ def test_the_id_of_an_event_leads_to_the_timeline_of_its_object(store: Store, da
     assert first == f"msg_user.created is an event of {ADA}"
     assert second.startswith(f"user {ADA}: version ")
     assert command.run("explain", "msg_parked").stdout.startswith("msg_parked is an event of user_2\n")
-    assert command.run("explain", f"reconcile-7-{ADA}").stdout.startswith(f"reconcile-7-{ADA} is an event of {ADA}\n")
+    assert command.run("explain", f"reconcile-7-{ADA}").stdout.startswith(f"reconcile-7-{ADA} is a repair of {ADA}\n")
     found = command.json("explain", "msg_user.created")
     assert (found["id"], found["objects"][0]["kind"]) == (ADA, "user")
     assert "nothing about msg_nobody" in str(command.run("explain", "msg_nobody", status=1).exception)

@@ -112,6 +112,20 @@ def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
     assert "no answer within 5 s" in told.facts
 
 
+def test_a_database_that_the_functions_cannot_use_is_told_while_events_wait() -> None:
+    state = seen()
+    state.outage_of_functions = Outage(NOW, NOW, "the role may not log in")
+    state.queues = {"sync": Depth(2, 1, 0, None)}
+    told = verdict(state, NOW)
+    assert told.mood == "bad"
+    assert told.words == f"The database is unavailable to the functions since {NOW:%Y-%m-%d %H:%M:%S} UTC"
+    assert "the role may not log in" in told.facts
+    assert any(each.startswith("3 events wait on the sync queue: none is lost") for each in told.facts)
+    assert len(state.status.problems) == 1
+    state.queues = {"sync": Depth(0, 0, 0, None)}
+    assert verdict(state, NOW).mood == "good"
+
+
 def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> None:
     state = seen()
     state.is_stale = True

@@ -12,7 +12,7 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.checks.ages import OLDEST_USERS_SECONDS
 from clerk_supabase_cli.event_types import is_compared, plural
 from clerk_supabase_cli.operate.monitor.database_state import Compared, Database
-from clerk_supabase_cli.operate.monitor.outages import since_when, they_wait
+from clerk_supabase_cli.operate.monitor.outages import DELIVERS_AGAIN, since_when, since_when_for_functions, they_wait
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
 from clerk_supabase_cli.printing import counted, how_long, in_utc
 
@@ -43,6 +43,9 @@ def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
         return Verdict("unknown", "Reading the database")
     if seen.is_stale or now - seen.read_at > _OLDEST:
         return Verdict("unknown", "Reading the database again", (f"the last answer is of {in_utc(seen.read_at)} UTC",))
+    if (of_functions := seen.status.outage) and seen.status.waiting:
+        facts = (of_functions.reason, *_about_waiting(seen), DELIVERS_AGAIN)
+        return Verdict("bad", f"The {since_when_for_functions(of_functions)}", facts)
     if stopped := stopped_run(seen):
         return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))
     if problems := seen.status.problems:
@@ -101,6 +104,10 @@ def _newest_ended(seen: Seen) -> RunSummary | None:
 def _about_outage(seen: Seen) -> Iterator[str]:
     if seen.outage:
         yield seen.outage.reason
+    yield from _about_waiting(seen)
+
+
+def _about_waiting(seen: Seen) -> Iterator[str]:
     if seen.queues and "sync" in seen.queues:
         yield f"{they_wait(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
 

@@ -92,7 +92,8 @@ def _print(
     event: str, clerk_id: str, objects: Sequence[Entity], moments: Sequence[Moment], queued: InQueues, *, wide: bool
 ) -> None:
     if event:
-        say(printable(f"{event} is an event of {clerk_id}"))
+        what = "a repair" if event.startswith("reconcile-") else "an event"
+        say(printable(f"{event} is {what} of {clerk_id}"))
     for line in (*report(clerk_id, objects, moments), *report_queued(queued.events)):
         Terminal(wide=wide).say(line, indent=4)
     if queued.not_looked_at:

@@ -23,6 +23,9 @@ from clerk_supabase_cli.project import private_place
 # After a longer time without a look, nobody knows whether the database answered meanwhile; as for the functions' logs.
 _STREAK: Final = timedelta(minutes=15)
 
+DELIVERS_AGAIN: Final = "SQS delivers again within minutes"
+"""The end of an outage that only the functions have."""
+
 
 @dataclass(slots=True)
 class Outages:
@@ -109,6 +112,11 @@ def since_when(outage: Outage) -> str:
     """The begin of an outage in words, without the article."""
     what = "has not answered" if outage.reason.startswith(NO_ANSWER) else "is unavailable"
     return f"database {what} since {in_utc(outage.since)} UTC"
+
+
+def since_when_for_functions(outage: Outage) -> str:
+    """The same for a database that the functions cannot use, whoever else is answered."""
+    return f"database is unavailable to the functions since {in_utc(outage.since)} UTC"
 
 
 def they_wait(number: int) -> str:
