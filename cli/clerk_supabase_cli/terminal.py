@@ -8,6 +8,7 @@ from typing import IO, Final
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
+from rich.theme import Theme
 
 from clerk_supabase_cli.printing import cells, folds, printable, shown, width_of
 
@@ -18,6 +19,15 @@ BAD: Final = "bold red"
 STRONG: Final = "bold"
 ASIDE: Final = "dim"
 
+_THEME: Final = Theme(
+    {
+        **dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse", "progress.download"), GOOD),
+        **dict.fromkeys(("progress.elapsed", "progress.remaining", "progress.percentage"), "none"),
+        **dict.fromkeys(("progress.spinner", "progress.data.speed", "progress.filesize"), "none"),
+        **dict.fromkeys(("progress.filesize.total", "bar.back"), ASIDE),
+    }
+)
+"""The bars in the colours above; numbers and times have none."""
 _GAP: Final = "  "
 _BELOW: Final = 4
 """The indent of what does not fit beside the first columns."""
@@ -36,7 +46,9 @@ class Terminal(Console):
 
         *wide*: fold no line.
         """
-        super().__init__(stderr=stderr, file=file, width=width, markup=False, emoji=False, highlight=False)
+        super().__init__(
+            stderr=stderr, file=file, width=width, markup=False, emoji=False, highlight=False, theme=_THEME
+        )
         self._folds_at = width
         self._is_wide = wide
 

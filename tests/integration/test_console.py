@@ -144,7 +144,8 @@ def test_every_panel_shows_the_state_of_the_deployment(
 
         run = visitor.get("run?id=1").text
         assert "3 objects compared, 3 differences" in run
-        timeline = visitor.get("timeline?id=user_1").text
+        timeline = visitor.client.get(f"{visitor.page}timeline?id=msg_2", follow_redirects=True).text
+        assert 'Timeline of <span class="id">user_1</span>' in timeline
         assert timeline.count("user.updated") == 2
         assert visitor.get("timeline?id=user_9").status_code == visitor.get("run?id=9").status_code == 404
 

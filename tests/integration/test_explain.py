@@ -11,7 +11,7 @@ import pytest
 from clerk_supabase.model.changes import Changes, Delivery, Reconciled, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.operate.monitor.explain import UnknownId, timeline
+from clerk_supabase_cli.operate.monitor.explain import Moment, UnknownId, report, timeline
 from clerk_supabase_cli.standin.sample_events import sample_event
 from tests.kit.databases import Connection, Database
 from tests.kit.histories import alone, delete, upsert
@@ -52,6 +52,14 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert "user.created: created  msg_user.created" in moments[1]
 
 
+def test_the_details_of_a_timeline_begin_at_the_same_place_also_for_kinds_with_long_names() -> None:
+    moments = [
+        Moment(datetime.now(UTC), what, "details", None, None) for what in ("subscription_item insert", "reconcile")
+    ]
+    lines = [each.plain for each in report("subi_1", [], moments)]
+    assert {line.index("details") for line in lines} == {lines[0].index("insert  details") + len("insert  ")}
+
+
 def test_the_timeline_is_json_for_machines(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.created")
     found = Command({"DATABASE_URL": database.url}).json("explain", ADA)
@@ -59,6 +67,21 @@ def test_the_timeline_is_json_for_machines(store: Store, database: Database, roo
     assert [each["what"] for each in found["timeline"]] == ["user insert", "webhook"]
     assert found["timeline"][1]["svix_id"] == "msg_user.created"
     assert isinstance(found["timeline"][1]["lag_seconds"], float)
+
+
+def test_the_id_of_an_event_leads_to_the_timeline_of_its_object(store: Store, database: Database, root: Path) -> None:
+    """Each line of a log has the id of an event, and Clerk's dashboard shows it."""
+    apply(store, root, "user.created")
+    park(store, "msg_parked", created("user_2"))
+    command = Command({"DATABASE_URL": database.url})
+    first, second, *_ = command.run("explain", "msg_user.created").stdout.splitlines()
+    assert first == f"msg_user.created is an event of {ADA}"
+    assert second.startswith(f"user {ADA}: version ")
+    assert command.run("explain", "msg_parked").stdout.startswith("msg_parked is an event of user_2\n")
+    assert command.run("explain", f"reconcile-7-{ADA}").stdout.startswith(f"reconcile-7-{ADA} is a repair of {ADA}\n")
+    found = command.json("explain", "msg_user.created")
+    assert (found["id"], found["objects"][0]["kind"]) == (ADA, "user")
+    assert "nothing about msg_nobody" in str(command.run("explain", "msg_nobody", status=1).exception)
 
 
 def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, database: Database, root: Path) -> None:

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import main
+from clerk_supabase_cli.operate.database import why_unreachable
 from clerk_supabase_cli.operate.reachability import advice
 from tests.kit.databases import Database
 from tests.kit.refusing_pooler import refusing
@@ -65,6 +66,14 @@ def test_a_database_that_does_not_exist_is_told_from_a_wrong_password(said: Said
 
 def test_a_server_without_ssl_is_met_with_the_parameter_that_works(said: Said, shared_database: Database) -> None:
     assert "?sslmode=disable" in said(f"{shared_database.url}?sslmode=require")
+
+
+@pytest.mark.parametrize("parameters", ["sslmode=require", "sslmode=verify-full&sslrootcert=/nowhere/ca.crt"])
+def test_a_server_whose_tls_does_not_fit_the_string_has_no_outage(shared_database: Database, parameters: str) -> None:
+    """No begin of an outage is said, nor remembered for the commands that connect in the right way."""
+    error = why_unreachable(f"{shared_database.url}?{parameters}")
+    assert error is not None
+    assert not error.is_outage
 
 
 def test_a_database_without_a_free_connection_is_named(said: Said, shared_database: Database) -> None:

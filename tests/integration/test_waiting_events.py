@@ -24,6 +24,7 @@ from clerk_supabase_cli.operate.monitor.status import Status, look
 from clerk_supabase_cli.operate.queues import Queues
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
+from tests.kit.console import opened
 from tests.kit.databases import Connection, Database
 from tests.kit.ingesting import CREATED, Endpoint
 from tests.kit.parked import Command
@@ -99,6 +100,9 @@ def test_explain_finds_an_event_in_the_queue_also_while_the_database_is_unavaila
     assert [(each.event_type, each.reason) for each in found.events] == [("user.created", None)]
     assert look_for("user_2other", lambda: queues, FunctionLogs(stack), database.url).events == []
 
+    assert FunctionLogs(stack).object_of(found.events[0].svix_id) == ADA
+    assert FunctionLogs(stack).object_of("msg_nobody") is None
+
     the_database_fails(stack, endpoint)
     [waiting] = look_for(ADA, lambda: queues, FunctionLogs(stack), None).events
     assert "connection refused" in str(waiting.reason)
@@ -148,3 +152,15 @@ def test_status_says_since_when_the_database_is_unavailable_and_how_many_events_
         """
     )
     assert status_of(stack, database.url, account).problems == []
+
+
+def test_the_console_says_that_the_functions_cannot_use_the_database_until_no_event_waits(
+    stack: str, endpoint: Endpoint, database: Database, account: Account, store: Store
+) -> None:
+    endpoint.post_event(EVENT)
+    the_database_fails(stack, endpoint)
+    with opened(database.url, Queues({"sync": account.sync_queue_url}), stack_name=stack) as visitor:
+        page = visitor.sees("The database is unavailable to the functions since", "1 event waits")
+        assert "connection refused" in page
+        assert Sync(store, Parking(store)).process(endpoint.accepted()) == []
+        visitor.sees("as a whole")

@@ -72,9 +72,11 @@ class Visitor:
 
 
 @contextmanager
-def opened(database_url: str, queues: Queues | None = None, *, can_write: bool = True) -> Iterator[Visitor]:
+def opened(
+    database_url: str, queues: Queues | None = None, *, can_write: bool = True, stack_name: str = ""
+) -> Iterator[Visitor]:
     """Serves the page, and opens it."""
-    named = Named.with_secrets(database_url=database_url)
+    named = Named.with_secrets(database_url=database_url, stack_name=stack_name)
     console = Console(Wanted(named, lambda: queues, queues is not None, 0, can_write))
     with console.served() as address, httpx.Client(trust_env=False, timeout=SECONDS) as client:
         yield Visitor(address, client)

@@ -93,7 +93,8 @@ def test_a_payer_subscribes_with_the_events_of_clerk_and_the_next_tokens_name_th
     assert instance.entitled(LABS) == (["o:team"], ["o:dashboard", "o:reports"])
     assert instance.entitled(ADA) == ([], [])
     again = typed(f"entitle {LABS} --plan team").output.splitlines()
-    assert len(again) == 3
+    assert again[1] == "  no webhook: the plan stays the same"
+    assert len(again) == 4
 
     back = typed(f"entitle {LABS} --lose").output
     assert "in the next tokens of an app: plan org:free_org\n" in back
@@ -138,6 +139,7 @@ def test_json_is_printed_for_machines(instance: Instance) -> None:
     assert instance.world.users[made["object"]["id"]]["public_metadata"] == {"plan": "pro"}
     played = json.loads(typed("play --rate 100 --seconds 0.1 --lose 100 --json").output)
     assert sum(played["changes"].values()) == 10
+    assert typed("play --rate 1 --seconds 1").output.splitlines()[-2].startswith("1 change, ")
     assert played["webhooks"]["lose"] == played["webhooks"]["total"] >= 10
 
 

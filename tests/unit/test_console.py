@@ -68,6 +68,10 @@ def compared(age: float | None) -> Database:
     return replace(DATABASE, compared={"user": Compared(NOW, NOW if age else None, False, age)})
 
 
+def with_counts(**counts: int) -> RunSummary:
+    return replace(RUN, counts={"user": {"compared": 9, **counts}}, reason="a later run asks Clerk again")
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
@@ -78,6 +82,11 @@ def compared(age: float | None) -> Database:
         (seen(DATABASE, RUN, replace(RUN, state="stopped")), "Postgres is true to Clerk"),
         (seen(DATABASE, replace(RUN, state="stopped", is_dry_run=True), RUN), "Postgres is true to Clerk"),
         (seen(DATABASE, replace(RUN, state="incomplete"), RUN), "The last comparison left differences"),
+        (seen(DATABASE, with_counts(extra=1, awaiting=1), RUN), "Postgres differs from Clerk in 1 object"),
+        (seen(DATABASE, with_counts(refused=1, unusable=2), RUN), "Postgres differs from Clerk in 3 objects"),
+        (seen(DATABASE, with_counts(different=2, older=2), RUN), "Postgres differs from Clerk in 2 objects"),
+        (seen(DATABASE, with_counts(**{"deleted here": 3, "restored": 2})), "Postgres differs from Clerk in 1 object"),
+        (seen(DATABASE, RUN, with_counts(awaiting=1)), "Postgres is true to Clerk"),
         (seen(compared(None)), "Postgres was never compared with Clerk as a whole"),
         (seen(compared(50 * HOUR)), "Postgres was not compared with Clerk lately"),
     ],
@@ -85,6 +94,12 @@ def compared(age: float | None) -> Database:
 def test_the_most_important_fact_is_the_headline(state: Seen, words: str) -> None:
     assert verdict(state, NOW).words == words
     assert (verdict(state, NOW).mood == "good") == ("true to Clerk" in words)
+
+
+def test_what_a_complete_comparison_left_for_later_is_told_below_the_headline() -> None:
+    told = verdict(seen(DATABASE, with_counts(awaiting=1)), NOW)
+    assert "run 7: a later run asks Clerk again" in told.facts
+    assert verdict(seen(DATABASE, with_counts()), NOW).facts[-1] == "run 7: a later run asks Clerk again"
 
 
 def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
@@ -95,6 +110,20 @@ def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
     assert told.mood == "bad"
     assert told.words == f"The database has not answered since {NOW - timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC"
     assert "no answer within 5 s" in told.facts
+
+
+def test_a_database_that_the_functions_cannot_use_is_told_while_events_wait() -> None:
+    state = seen()
+    state.outage_of_functions = Outage(NOW, NOW, "the role may not log in")
+    state.queues = {"sync": Depth(2, 1, 0, None)}
+    told = verdict(state, NOW)
+    assert told.mood == "bad"
+    assert told.words == f"The database is unavailable to the functions since {NOW:%Y-%m-%d %H:%M:%S} UTC"
+    assert "the role may not log in" in told.facts
+    assert any(each.startswith("3 events wait on the sync queue: none is lost") for each in told.facts)
+    assert len(state.status.problems) == 1
+    state.queues = {"sync": Depth(0, 0, 0, None)}
+    assert verdict(state, NOW).mood == "good"
 
 
 def test_an_answer_from_before_an_outage_or_of_long_ago_is_no_good_news() -> None:

@@ -44,6 +44,15 @@ def test_the_logs_of_the_functions_may_know_an_earlier_begin_and_none_before_the
     assert outages.failed(NOW, "down", known).since == NOW
 
 
+def test_an_outage_that_another_command_noted_before_the_last_answer_is_over(file: Path) -> None:
+    """As noted by a command whose way to the database was another one, while this command was answered."""
+    console = Outages(file)
+    Outages(file).failed(NOW - 2 * MINUTE, "no answer")
+    console.answered(NOW - MINUTE)
+    Outages(file).failed(NOW - 2 * MINUTE, "no answer")
+    assert console.failed(NOW, "no answer").since == NOW
+
+
 @pytest.mark.parametrize(
     "content", ["", "{}", "[1, 2, 3]", '["2026-01-01", "2026-01-02", ""]', "[[]]", "\x00", "9" * 9]
 )

@@ -8,10 +8,12 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.default_styles import DEFAULT_STYLES
+from rich.style import Style
 
 from clerk_supabase_cli.operate.reconcile_report import counts_list
 from clerk_supabase_cli.printing import cells, folds
-from clerk_supabase_cli.terminal import Listing, Terminal
+from clerk_supabase_cli.terminal import BAD, DOUBTFUL, GOOD, Listing, Terminal
 from tests.kit.screens import IDS, WIDTHS, file_of, written
 
 
@@ -27,6 +29,14 @@ def test_no_line_is_wider_than_the_terminal_and_no_id_is_split(width: int | None
     whole = [written(None).count(each) for each in IDS]
     assert min(whole) > 0
     assert [text.count(each) for each in IDS] == whole
+
+
+def test_a_bar_and_its_times_have_the_colours_of_the_other_output() -> None:
+    ours = {Style.parse(each).color for each in (GOOD, DOUBTFUL, BAD)} | {None}
+    names = [name for name in DEFAULT_STYLES if name.startswith(("bar.", "progress."))]
+    assert len(names) > 5
+    assert [name for name in names if Terminal().get_style(name).color not in ours] == []
+    assert Terminal().get_style("progress.elapsed").color is None
 
 
 def test_a_pipe_gets_each_row_as_one_line_without_a_frame() -> None:

@@ -24,7 +24,7 @@ from clerk_supabase_cli.console.watch import Watch
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import NoSuchRun, details_of, open_runs
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, UnknownId, timeline
+from clerk_supabase_cli.operate.monitor.explain import Entity, Moment, UnknownId, is_event, object_of_event, timeline
 from clerk_supabase_cli.operate.parked import NoSuchEvent, body_as_text, read
 
 _STATIC: Final = Path(__file__).with_name("static")
@@ -107,6 +107,8 @@ class Pages:
         moments: Sequence[Moment] = []
         try:
             self._watch.require_answers()
+            if is_event(clerk_id) and (found := object_of_event(self._wanted.database_url, clerk_id)):
+                return RedirectResponse(f"timeline?id={quote(found, safe='')}", 303)
             entities, moments = timeline(self._wanted.database_url, clerk_id)
         except (Failure, ClerkSupabaseError) as error:
             problem, status = str(error), _status(error)

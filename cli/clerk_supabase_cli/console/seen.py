@@ -34,10 +34,10 @@ class Seen:
     """Newest first."""
     errors: dict[Reader, str] = field(default_factory=dict)
     """The errors of the readers whose last question had an error for an answer."""
-    has_answered: bool = False
-    """True: the database has answered this console."""
     outages: dict[Reader, Outage] = field(default_factory=dict)
     """The outages of the readers whose last question had no answer."""
+    outage_of_functions: Outage | None = None
+    """The outage in the logs of the functions, while events wait."""
     is_stale: bool = False
     """True: an outage has begun since the last complete look."""
     read_at: datetime | None = None
@@ -59,7 +59,8 @@ class Seen:
         failed = {"database": outage.reason if outage else self.database_error, "queues": self.queues_error}
         failed = {name: reason for name, reason in failed.items() if reason}
         missing = {"queues": self.why_no_queues} if self.why_no_queues else {}
-        return Status(self.database, self.queues, missing, failed, is_unreachable=outage is not None, outage=outage)
+        told = outage or self.outage_of_functions
+        return Status(self.database, self.queues, missing, failed, is_unreachable=outage is not None, outage=told)
 
     @property
     def outage(self) -> Outage | None:

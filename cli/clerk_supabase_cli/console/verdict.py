@@ -12,7 +12,7 @@ from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.checks.ages import OLDEST_USERS_SECONDS
 from clerk_supabase_cli.event_types import is_compared, plural
 from clerk_supabase_cli.operate.monitor.database_state import Compared, Database
-from clerk_supabase_cli.operate.monitor.outages import since_when, they_wait
+from clerk_supabase_cli.operate.monitor.outages import DELIVERS_AGAIN, since_when, since_when_for_functions, they_wait
 from clerk_supabase_cli.operate.reconcile_report import WHEN_STOPPED, differences, total
 from clerk_supabase_cli.printing import counted, how_long, in_utc
 
@@ -43,11 +43,19 @@ def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
         return Verdict("unknown", "Reading the database")
     if seen.is_stale or now - seen.read_at > _OLDEST:
         return Verdict("unknown", "Reading the database again", (f"the last answer is of {in_utc(seen.read_at)} UTC",))
+    if (of_functions := seen.status.outage) and seen.status.waiting:
+        facts = (of_functions.reason, *_about_waiting(seen), DELIVERS_AGAIN)
+        return Verdict("bad", f"The {since_when_for_functions(of_functions)}", facts)
     if stopped := stopped_run(seen):
         return Verdict("look", "A comparison waits for your decision", (*_about_brake(stopped), *_about_truth(seen)))
     if problems := seen.status.problems:
         words = "One thing is stuck" if len(problems) == 1 else f"{len(problems)} things are stuck"
         return Verdict("look", words, (*problems[:3], *_about_truth(seen)))
+    return _of_comparisons(seen, database)
+
+
+def _of_comparisons(seen: Seen, database: Database) -> Verdict:
+    """The verdict of the last comparisons, while nothing else is wrong."""
     if never := [kind for kind, each in _in_use(database) if each.compared_until is None]:
         words = "Postgres was never compared with Clerk as a whole"
         return Verdict("look", words, (f"never compared: {', '.join(map(plural, never))}", _COMPARE))
@@ -55,6 +63,8 @@ def verdict(seen: Seen, now: datetime | None = None) -> Verdict:
         return Verdict("look", "Postgres was not compared with Clerk lately", (*_about_truth(seen), _COMPARE))
     if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
         return Verdict("look", "The last comparison left differences", tuple(_about_truth(seen)))
+    if newest and (number := left(newest)):
+        return Verdict("look", f"Postgres differs from Clerk in {counted(number, 'object')}", tuple(_about_truth(seen)))
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
@@ -79,6 +89,13 @@ def repaired(run: RunSummary) -> int:
     return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
 
 
+def left(run: RunSummary) -> int:
+    """The number of objects that a comparison knows to differ still: a delete waits for a second answer of Clerk, or
+    the tables did not take the object."""
+    of_deleted_here = total(run, "deleted here") - total(run, "restored")
+    return of_deleted_here + sum(total(run, name) for name in ("awaiting", "older", "refused", "unusable"))
+
+
 def _newest_ended(seen: Seen) -> RunSummary | None:
     """The newest comparison that has ended, and was allowed to repair."""
     return next((run for run in seen.runs if run.state != "running" and not run.is_dry_run), None)
@@ -87,6 +104,10 @@ def _newest_ended(seen: Seen) -> RunSummary | None:
 def _about_outage(seen: Seen) -> Iterator[str]:
     if seen.outage:
         yield seen.outage.reason
+    yield from _about_waiting(seen)
+
+
+def _about_waiting(seen: Seen) -> Iterator[str]:
     if seen.queues and "sync" in seen.queues:
         yield f"{they_wait(seen.queues['sync'].total)} on the sync queue: none is lost, and all are applied afterwards"
 
@@ -105,8 +126,11 @@ def _about_truth(seen: Seen) -> Iterator[str]:
             f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
         )
         yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
-    if (newest := _newest_ended(seen)) and newest.state in ("incomplete", "failed"):
+    newest = _newest_ended(seen)
+    if newest and newest.state in ("incomplete", "failed"):
         yield f"run {newest.run_id} is {newest.state}: {newest.reason or 'without a reason'}"
+    elif newest and newest.state == "complete" and newest.reason:
+        yield f"run {newest.run_id}: {newest.reason}"
 
 
 def _ago(run: RunSummary) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,6 +23,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.comparing import open_runs
 from clerk_supabase_cli.operate.database import LOOK, Connection, DatabaseUnreachable, open_database
 from clerk_supabase_cli.operate.monitor.database_state import Database, read_database
+from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs, Outage
 from clerk_supabase_cli.operate.monitor.outages import Outages, in_words
 from clerk_supabase_cli.operate.parked import Selection, count, find
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Queues
@@ -46,6 +47,9 @@ _STATUS_AT_LEAST_EVERY: Final = 60.0
 _LEAST_PAUSE: Final = 1.0
 _QUEUES_EVERY: Final = 10.0
 _LOCAL_QUEUES_EVERY: Final = 2.0
+_APPLIES: Final = 3.0
+"""Seconds after an applied event in which the functions are taken to reach the database."""
+_SEARCH_SECONDS: Final = 4.0
 _JOIN_SECONDS: Final = 2.0
 _IDLE: Final = 1.0
 """Seconds between two questions whether anybody watches."""
@@ -68,6 +72,8 @@ class Watch:
         self._seen = Seen()
         self._hour = Hour()
         self._status_at = self._status_took = 0.0
+        self._applied_at = -_APPLIES
+        """The time at which the last applied event was read."""
         self._outages = Outages.of(wanted.database_url)
         self._connects_since: datetime | None = None
         """The time at which the reader of events began to open a connection that is not yet there."""
@@ -136,6 +142,8 @@ class Watch:
         if with_minutes:
             self._hour.read(connection)
         self._hub.append(self._rendering.rows(entries))
+        if any(each.what == "event" for each in entries):
+            self._applied_at = time.monotonic()
         is_back = self._answered("events")
         with self._lock:
             parked = {each.svix_id for each in self._seen.parked}
@@ -180,7 +188,8 @@ class Watch:
 
     def _read_status(self, url: str) -> Database:
         began = time.monotonic()
-        status = read_database(url)
+        # The objects are a check of the doctor, and would take most of the time.
+        status = read_database(url, compares_objects=False)
         self._status_at = time.monotonic()
         self._status_took = self._status_at - began
         return status
@@ -202,10 +211,22 @@ class Watch:
                 error = ""
             except AwsUnreachable as failure:
                 depths, error = None, str(failure)
+            outage = self._outage_of_functions() if depths and any(each.total for each in depths.values()) else None
             with self._change() as seen:
-                seen.queues, seen.queues_error = depths, error
+                seen.queues, seen.queues_error, seen.outage_of_functions = depths, error, outage
                 seen.why_no_queues = "" if queues or error else f"name them by {HOW_TO_NAME_QUEUES}"
             self._over.wait(self._queues_every)
+
+    def _outage_of_functions(self) -> Outage | None:
+        """The outage in the logs of a named stack, while events wait and none is applied; None if none is known."""
+        with self._lock:
+            last = self._seen.database.last_delivery if self._seen.database else None
+        if not self._wanted.named.stack_name or time.monotonic() - self._applied_at < _APPLIES:
+            return None
+        # Without the right to read the logs, the rest of the page is as good as ever.
+        with suppress(AwsUnreachable):
+            return FunctionLogs(self._wanted.named.stack_name, _SEARCH_SECONDS).outage(last)
+        return None
 
     def _notice_silence(self) -> None:
         """Notes an outage while a connection takes longer than its limit: the limit does not hold for a name server."""
@@ -255,8 +276,7 @@ class Watch:
             seen = self._seen
             seen.errors.pop(reader, None)
             was_out = seen.outages.pop(reader, None) is not None
-            if not seen.outages and (was_out or not seen.has_answered):
-                seen.has_answered = True
+            if not seen.outages:
                 self._outages.answered(datetime.now(UTC))
             return was_out
 

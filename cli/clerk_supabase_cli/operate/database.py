@@ -20,7 +20,7 @@ from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.blockers import locked
-from clerk_supabase_cli.operate.reachability import NO_ANSWER, advice
+from clerk_supabase_cli.operate.reachability import NO_ANSWER, advice, is_about_tls
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
@@ -227,7 +227,7 @@ def _host(url: str) -> str:
 def _not_reached(reason: Exception, host: str) -> DatabaseUnreachable:
     words = "; ".join(filter(None, [str(reason), advice(str(reason), host)]))
     error = DatabaseUnreachable(f"{NOT_REACHED}{words}")
-    error.is_outage = not isinstance(reason, SetUpWrong)
+    error.is_outage = not isinstance(reason, SetUpWrong) and not is_about_tls(str(reason))
     return error
 
 

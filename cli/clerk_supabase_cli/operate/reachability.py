@@ -58,6 +58,12 @@ _ADVICE: Final = (
 )
 
 
+_OF_TLS: Final = (
+    *("does not support ssl", "certificate verify failed"),
+    *("does not match host name", "root certificate file"),
+)
+"""Words about a server that answers, and whose TLS does not fit the connection string."""
+
 # The same for a server on this machine, before the others.
 _ADVICE_HERE: Final = (
     (NO_ANSWER, "the server on this machine is stopped, paused or overloaded: continue (kill -CONT) or restart it"),
@@ -78,3 +84,8 @@ def is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+def is_about_tls(reason: str) -> bool:
+    """Tells whether the server answers, and its TLS does not fit the connection string: a fault that does not pass."""
+    return any(sign in reason.lower() for sign in _OF_TLS)

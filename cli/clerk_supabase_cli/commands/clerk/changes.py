@@ -66,11 +66,13 @@ def say_next(done: Mapping[str, Any]) -> None:
 
 
 def in_words(done: Mapping[str, Any]) -> str:
-    """`ban user: user_1`, and a line for each webhook."""
+    """`ban user: user_1`, and a line for each webhook, or for the reason why there is none."""
     lines = [f"{done['operation'].replace('_', ' ')}: {done['object']['id']}"]
     for each in done["webhooks"]:
         lines.append(f"  {each['type']} {each['svix_id']}")
         lines += [f"    {FATES[fault]}" for fault in each["faults"]]
+    if done["operation"] == "entitle" and not done["webhooks"]:
+        lines.append("  no webhook: the plan stays the same")
     return "\n".join(map(printable, lines))
 
 

@@ -17,7 +17,7 @@ from clerk_supabase_cli.commands.clerk.organization import organization_group
 from clerk_supabase_cli.commands.clerk.user import user_group
 from clerk_supabase_cli.local.dev.playing import RunningInstance
 from clerk_supabase_cli.options import NumberRange, json_option, wide_option
-from clerk_supabase_cli.printing import print_json, say
+from clerk_supabase_cli.printing import counted, print_json, say
 from clerk_supabase_cli.project import private_place
 from clerk_supabase_cli.terminal import Listing, Terminal
 
@@ -117,5 +117,6 @@ def play_command(  # noqa: PLR0917 - click passes them by name
         print_json({"changes": changes, "webhooks": {name: fates[name] for name in ("total", *FATES)}})
         return
     share = ", ".join(f"{fates[name]} {said.partition(',')[0]}" for name, said in FATES.items() if fates[name])
-    say(f"{changes.total()} changes, {fates['total']} webhooks{f', of these {share}' if share else ''}")
+    what = f"{counted(changes.total(), 'change')}, {counted(fates['total'], 'webhook')}"
+    say(f"{what}, of these {share}" if share else what)
     say(f"next: {COMPARE}")

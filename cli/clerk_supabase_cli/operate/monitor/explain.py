@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from clerk_supabase_cli.terminal import BAD, DOUBTFUL, STRONG
 
 _FIRST_YEAR: Final = 1971
 """Of times by Clerk's clock; 1970 stands for no time."""
+_WHAT_WIDTH: Final = 20
+"""The least width of the words about a moment."""
 _STUCK: Final = {"parked", "parked again", "unfed"}
 
 _TIMELINE: Final = """
@@ -139,6 +142,13 @@ where id = %(id)s
 order by kind
 """
 
+_OBJECT_OF_EVENT: Final = """
+select entity_id from clerk_sync.deliveries where svix_id = %(id)s
+union all
+select entity_id from clerk_sync.parked_events where svix_id = %(id)s
+"""
+_EVENT: Final = re.compile(r"msg_|reconcile-\d+-(?P<object_id>.+)")
+
 
 @dataclass(frozen=True, slots=True)
 class Entity:
@@ -173,6 +183,20 @@ class UnknownId(Failure):
     """No event or comparison ever mentioned this id."""
 
 
+def is_event(typed: str) -> bool:
+    """Tells whether an id looks like that of an event, or of a repair by a comparison."""
+    return _EVENT.match(typed) is not None
+
+
+def object_of_event(database_url: str, svix_id: str) -> str | None:
+    """The id of the object of an event or of a repair; None for an event that no table knows. Raises DatabaseFailed."""
+    if (match := _EVENT.match(svix_id)) and (of_repair := match["object_id"]):
+        return of_repair
+    with open_database(database_url, LOOK) as connection:
+        found = connection.execute(_OBJECT_OF_EVENT, {"id": svix_id}).fetchall()
+    return next((object_id for (object_id,) in found if object_id), None)
+
+
 def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Moment]]:
     """The states and the timeline of a user, organization, membership, invitation or domain.
 
@@ -190,10 +214,12 @@ def report(clerk_id: str, entities: Iterable[Entity], moments: Iterable[Moment])
     """Yields the lines of a timeline."""
     for entity in entities:
         yield Text(printable(f"{in_words(entity.kind)} {clerk_id}: {', '.join(describe(entity))}"), STRONG)
+    moments = list(moments)
+    width = max([_WHAT_WIDTH, *(len(in_words(moment.what)) + 1 for moment in moments)])
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{how_long(moment.lag_seconds)} after it happened"
         details = f"{moment.details or ''}  {moment.svix_id or ''}  {lag}"
-        yield _line(moment.at, in_words(moment.what), details, BAD if moment.what in _STUCK else "")
+        yield _line(moment.at, in_words(moment.what), details, BAD if moment.what in _STUCK else "", width)
 
 
 def report_queued(events: Iterable[QueuedEvent]) -> Iterator[Text]:
@@ -203,9 +229,9 @@ def report_queued(events: Iterable[QueuedEvent]) -> Iterator[Text]:
         yield _line(each.accepted_at, "waits in the queue", f"{each.event_type}  {each.svix_id}  {tried}", DOUBTFUL)
 
 
-def _line(at: datetime, what: str, details: str, style: str) -> Text:
+def _line(at: datetime, what: str, details: str, style: str, width: int = _WHAT_WIDTH) -> Text:
     moment = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
-    return Text(printable(f"{moment}  {what:<20} {details}".rstrip()), style)
+    return Text(printable(f"{moment}  {what:<{width}} {details}".rstrip()), style)
 
 
 def describe(entity: Entity) -> Iterator[str]:

@@ -74,6 +74,13 @@ class FunctionLogs:
             first.setdefault(each.svix_id, each)
         return list(first.values())
 
+    def object_of(self, svix_id: str) -> str | None:
+        """The id of the object of an accepted event; None if ingest accepted no such event."""
+        for _, record in self._search("ingest", svix_id):
+            if record.get("message") == "accepted" and record.get("svix_id") == svix_id and record.get("object_id"):
+                return str(record["object_id"])
+        return None
+
     def applied(self, object_id: str) -> set[str]:
         """The svix ids of an object's events that sync applied."""
         return {

@@ -23,6 +23,9 @@ from clerk_supabase_cli.project import private_place
 # After a longer time without a look, nobody knows whether the database answered meanwhile; as for the functions' logs.
 _STREAK: Final = timedelta(minutes=15)
 
+DELIVERS_AGAIN: Final = "SQS delivers again within minutes"
+"""The end of an outage that only the functions have."""
+
 
 @dataclass(slots=True)
 class Outages:
@@ -59,8 +62,7 @@ class Outages:
         *of_functions*: the outage in the logs of the functions, which may have begun earlier.
         """
         before = self._present or self._remembered()
-        goes_on = before is not None and asked_at - before.until <= _STREAK
-        since = before.since if before is not None and goes_on else asked_at
+        since = before.since if before is not None and self._goes_on(before, asked_at) else asked_at
         if of_functions is not None and (self._answered_at is None or of_functions.since > self._answered_at):
             since = min(since, of_functions.since)
         self._present = Outage(since, max(asked_at, datetime.now(UTC)), reason.removeprefix(NOT_REACHED))
@@ -73,6 +75,11 @@ class Outages:
         if self.file is not None:
             with suppress(OSError):
                 self.file.unlink(missing_ok=True)
+
+    def _goes_on(self, before: Outage, asked_at: datetime) -> bool:
+        """Tells whether an outage goes on: another command may have noted it while this command was answered."""
+        is_over = self._answered_at is not None and before.since <= self._answered_at
+        return not is_over and asked_at - before.until <= _STREAK
 
     def _remembered(self) -> Outage | None:
         if self.file is None:
@@ -105,6 +112,11 @@ def since_when(outage: Outage) -> str:
     """The begin of an outage in words, without the article."""
     what = "has not answered" if outage.reason.startswith(NO_ANSWER) else "is unavailable"
     return f"database {what} since {in_utc(outage.since)} UTC"
+
+
+def since_when_for_functions(outage: Outage) -> str:
+    """The same for a database that the functions cannot use, whoever else is answered."""
+    return f"database is unavailable to the functions since {in_utc(outage.since)} UTC"
 
 
 def they_wait(number: int) -> str:

@@ -10,7 +10,13 @@ from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.operate.database import DatabaseFailed, DatabaseUnreachable
 from clerk_supabase_cli.operate.monitor.database_state import Database, read_database
 from clerk_supabase_cli.operate.monitor.function_logs import FunctionLogs, Outage
-from clerk_supabase_cli.operate.monitor.outages import Outages, in_words, they_wait
+from clerk_supabase_cli.operate.monitor.outages import (
+    DELIVERS_AGAIN,
+    Outages,
+    in_words,
+    since_when_for_functions,
+    they_wait,
+)
 from clerk_supabase_cli.operate.monitor.problems import (
     database_problems,
     instance_problems,
@@ -20,7 +26,6 @@ from clerk_supabase_cli.operate.monitor.problems import (
     unfinished_problems,
 )
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, AwsUnreachable, Depth, Name, Queues
-from clerk_supabase_cli.printing import in_utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,5 @@ def outage_problems(status: Status) -> Iterator[str]:
     if status.is_unreachable:
         yield in_words(status.outage, status.waiting)
     elif status.waiting:
-        since, number = in_utc(status.outage.since), they_wait(status.waiting)
-        reason = f"{status.outage.reason}; SQS delivers again within minutes"
-        yield f"the database is unavailable to the functions since {since} UTC; {number}; {reason}"
+        reason = f"{status.outage.reason}; {DELIVERS_AGAIN}"
+        yield f"the {since_when_for_functions(status.outage)}; {they_wait(status.waiting)}; {reason}"
