@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -316,6 +320,56 @@ def test_a_commit_during_the_build_is_neither_built_nor_tagged(checkout: Path, t
     assert not (tmp_path / "source" / "later").exists()
     inputs = Inputs(tested, "1.0.0", PAGE, "3.13.0", "0.0")
     assert next(commands(inputs, output)) == f'git tag -s v1.0.0 -m "1.0.0" {tested}'
+
+
+ENDLESS = """#!/bin/sh
+echo $$ >"$TMPDIR/../running"
+exec sleep 600
+"""
+BUILDS = """
+import sys
+from pathlib import Path
+from clerk_supabase_cli.operate.deployment.build.programs import Programs
+from tests.supply.release.__main__ import build
+from tests.supply.release.artifacts import Inputs
+from tests.supply.release.readiness import commit_of
+
+root, endless, output = map(Path, sys.argv[1:])
+inputs = Inputs(commit_of(root), "1.0.0", "https://git.example/acme/sync", "3.13.0", "0.0")
+build(root, Programs(endless, endless, Path(sys.executable)), inputs, output)
+"""
+
+
+@pytest.mark.parametrize("ended", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_a_build_that_is_killed_leaves_no_file_and_no_process_and_the_earlier_release(
+    ended: signal.Signals, whole: Path, root: Path, tmp_path: Path
+) -> None:
+    scratch, endless, output = tmp_path / "scratch", tmp_path / "bin" / "uv", tmp_path / "dist" / "1.0.0"
+    tree(scratch.parent, ["bin/uv", "dist/1.0.0/SHA256SUMS", "dist/1.0.0/layer-arm64.zip"])
+    scratch.mkdir()
+    endless.write_text(ENDLESS)
+    endless.chmod(0o755)
+    command = [sys.executable, "-c", BUILDS, str(whole), str(endless), str(output)]
+    building = subprocess.Popen(command, cwd=root, env=os.environ | {"TMPDIR": str(scratch)})
+    running = tmp_path / "running"
+    try:
+        assert becomes_true(lambda: running.is_file() and running.read_text().endswith("\n"))
+        assert list(scratch.iterdir()) != []
+    finally:
+        building.send_signal(ended)
+        building.wait()
+    pid = int(running.read_text())
+    assert becomes_true(lambda: list(scratch.iterdir()) == [] and not Path("/proc", str(pid)).exists())
+    assert becomes_true(lambda: list(output.parent.iterdir()) == [output])
+    assert sorted(each.name for each in output.iterdir()) == ["SHA256SUMS", "layer-arm64.zip"]
+
+
+def becomes_true(condition: Callable[[], bool]) -> bool:
+    """Tells whether a condition becomes true within a minute."""
+    deadline = time.monotonic() + 60
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true
 
 
 def released_from(checkout: Path, output: Path) -> Path:

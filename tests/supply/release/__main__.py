@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.operate.deployment.build.programs import ProgramMissing, Programs
 from clerk_supabase_cli.project import find_root
 from tests.supply.bill import write_bill
@@ -52,19 +51,25 @@ def main(passed: str, page: str, output: Path | None) -> None:
 
 
 def build(root: Path, programs: Programs, inputs: Inputs, output: Path) -> None:
-    """Makes the files in a temporary folder, and then puts them in the place of an earlier release."""
-    with tempfile.TemporaryDirectory(prefix="clerk-supabase-release-") as scratch:
-        source, made = Path(scratch, "source"), Path(scratch, "made")
+    """Makes all files, and then puts them in the place of an earlier release.
+
+    However this process ends, no scratch folder is left, and *output* holds a whole release or none.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with Guard() as guard:
+        scratch = guard.folder("clerk-supabase-release-")
+        source, made = scratch / "source", guard.folder(f".{output.name}-", inside=output.parent) / "made"
         artifacts.export(root, inputs.commit, source)
         made.mkdir()
-        layers = {name: Path(scratch, name) for name in ARCHITECTURES}
+        layers = {name: scratch / name for name in ARCHITECTURES}
         for architecture, layer in layers.items():
             click.echo(f"building the layer for {architecture}", err=True)
-            artifacts.build_layer(source, layer, architecture, programs.uv, programs.python)
+            artifacts.build_layer(source, layer, architecture, programs, guard)
             write_bill(root, layer, made / f"layer-{architecture}.cdx.json")
         artifacts.write(source, layers, inputs, made)
-        shutil.rmtree(output, ignore_errors=True)
-        shutil.copytree(made, output)
+        if output.exists():
+            output.replace(made.with_name("earlier"))
+        made.replace(output)
 
 
 def may_replace(folder: Path) -> bool:

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase_cli.local.processes import CommandFailed, Guard
 from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.operate.deployment.build.layer import check_architecture
+from clerk_supabase_cli.operate.deployment.build.programs import Programs
 from tests.supply.release import changelog
 from tests.supply.release.archives import checksums, pack
 from tests.supply.release.readiness import commit_of, version_of
@@ -72,15 +74,23 @@ def export(root: Path, commit: str, folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def build_layer(source: Path, layer: Path, architecture: str, uv: Path, python: Path) -> None:
-    """Builds the layer as `sam build` does. Raises BuildFailed, or LayerDoesNotFit."""
+def build_layer(source: Path, layer: Path, architecture: str, programs: Programs, guard: Guard) -> None:
+    """Builds the layer as `sam build` does. Raises BuildFailed, or LayerDoesNotFit.
+
+    *guard* ends the build if this process ends.
+    """
     layer.mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)} | {
         "ARTIFACTS_DIR": str(layer),
-        "LAYER_PYTHON": str(python),
-        "PATH": os.pathsep.join([str(uv.parent), os.environ.get("PATH", os.defpath)]),
+        "LAYER_PYTHON": str(programs.python),
+        "PATH": os.pathsep.join([str(programs.uv.parent), os.environ.get("PATH", os.defpath)]),
     }
-    _run(["make", "-f", f"{architecture}/Makefile", "build-SharedLayer"], source / "layers" / "shared", environment)
+    command = ["make", "-f", f"{architecture}/Makefile", "build-SharedLayer"]
+    log = layer.with_suffix(".log")
+    try:
+        guard.finish(guard.start(command, log=log, cwd=source / "layers" / "shared", env=environment), log=log)
+    except CommandFailed as error:
+        raise BuildFailed(f"make failed: {error.last_lines}") from error
     check_architecture(layer, architecture)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ def _python(root: Path, uv: Path) -> Path:
             f"{missing}uv may not write {printable(found[1])}; set UV_CACHE_DIR and UV_PYTHON_INSTALL_DIR to folders "
             "that you may write"
         )
+    install = f"{shlex.quote(str(uv))} python install {wanted}"
     raise ProgramMissing(
-        f"{missing}install it, or connect to the internet and run `{uv} python install {wanted}`; if it lies elsewhere "
-        f"than on the search path, name its interpreter in {_PYTHON_VARIABLE}"
+        f"{missing}install it, or connect to the internet and run `{install}`; if it lies elsewhere than on the search "
+        f"path, name its interpreter in {_PYTHON_VARIABLE}"
     )
