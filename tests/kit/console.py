@@ -16,6 +16,7 @@ from clerk_supabase_cli.console.server import Console
 from clerk_supabase_cli.console.wanted import Wanted
 from clerk_supabase_cli.doctor.patient import Named
 from clerk_supabase_cli.operate.queues import Queues
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 SECONDS: Final = 90
@@ -76,5 +77,5 @@ def opened(database_url: str, queues: Queues | None = None, *, can_write: bool =
     """Serves the page, and opens it."""
     named = Named.with_secrets(database_url=database_url)
     console = Console(Wanted(named, lambda: queues, queues is not None, 0, can_write))
-    with console.served() as address, httpx.Client(trust_env=False, timeout=SECONDS) as client:
+    with console.served() as address, httpx.Client(trust_env=False, verify=NO_TLS, timeout=SECONDS) as client:
         yield Visitor(address, client)
