@@ -127,7 +127,7 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 # When it was typed, so that what is installed first counts too.
 STARTED := $(shell date +%s)
 
-.PHONY: dev demo tools test outside stacks sam-local browser bench simulate
+.PHONY: dev demo tools packages test outside stacks sam-local browser bench simulate
 dev: setup $(if $(findstring --app,$(ARGS)),$(APP)) ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
@@ -135,6 +135,9 @@ demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show th
 	@$(WITH_UV) .venv/bin/clerk-supabase demo $(ARGS)
 
 tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
+
+# What `make outside`, `make sam-local` and `make browser` install beside the tools: CI does it early.
+packages: .tools/npm/.stamp .tools/lambda/.stamp $(EXAMPLE) .tools/browser/.stamp
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile. More
 # than two processors, because any test waits for Postgres now and then; not more than three, because each process

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.standin.frontend.visits import CODE
 from tests.browser.pictures import take_pictures
+from tests.kit.loopback import NO_TLS
 
 PASSWORD: Final = "a-made-up-passphrase"
 _SECONDS: Final = 60
@@ -47,7 +48,7 @@ def running_app(folder: Path, origin: str, variables: Mapping[str, str]) -> Iter
 
 def _answers(origin: str) -> bool:
     try:
-        return httpx.get(origin, timeout=5, trust_env=False).is_success
+        return httpx.get(origin, timeout=5, trust_env=False, verify=NO_TLS).is_success
     except httpx.HTTPError:
         return False
 

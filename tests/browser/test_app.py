@@ -17,6 +17,7 @@ from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.frontend.visits import CODE
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults
 from tests.browser.app import PASSWORD, Person
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 SIGN_UPS = 100
@@ -174,7 +175,7 @@ def test_nobody_of_a_hundred_sees_an_empty_profile_at_the_first_request(stack: L
     assert stack.frontend.pages is not None
     people, empty = stack.frontend.pages.people, []
     usual, people.faults = people.faults, DeliveryFaults(lose=1.0)
-    with httpx.Client(trust_env=False, timeout=60, headers={"origin": origin}) as client:
+    with httpx.Client(trust_env=False, verify=NO_TLS, timeout=60, headers={"origin": origin}) as client:
         for number in range(SIGN_UPS):
             row = client.post(
                 stack.session_url, headers={"authorization": f"Bearer {signed_up(stack, client, number)}"}

@@ -13,6 +13,7 @@ from clerk_supabase_cli.standin.faults import answering
 from clerk_supabase_cli.standin.samples import new_user_id, user
 from tests.kit.deployed_webhooks import created as created_event
 from tests.kit.deployed_webhooks import now, send
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 
@@ -21,7 +22,7 @@ def sign_in(stack: LocalStack, user_id: str, **changes: Any) -> httpx.Response:
 
 
 def post(stack: LocalStack, headers: dict[str, str]) -> httpx.Response:
-    return httpx.post(stack.session_url, headers=headers, timeout=60, trust_env=False)
+    return httpx.post(stack.session_url, headers=headers, timeout=60, trust_env=False, verify=NO_TLS)
 
 
 def sign_up(stack: LocalStack, user_id: str) -> None:
@@ -73,7 +74,7 @@ def test_without_a_valid_token_the_answer_reveals_nothing(stack: LocalStack) -> 
 
 def test_the_browser_may_send_a_preflight(stack: LocalStack) -> None:
     headers = {"Origin": APP_ORIGIN, "Access-Control-Request-Method": "POST"}
-    answer = httpx.options(stack.session_url, headers=headers, timeout=60, trust_env=False)
+    answer = httpx.options(stack.session_url, headers=headers, timeout=60, trust_env=False, verify=NO_TLS)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, APP_ORIGIN)
 
 

@@ -25,6 +25,7 @@ from clerk_supabase_cli.standin.population import BEGINNING
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.clerk import KEY, api_with
 from tests.kit.clock import Clock
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 Answer = httpx.Response
@@ -45,7 +46,7 @@ def api() -> Iterator[ClerkApi]:
 def client(api: ClerkApi) -> Iterator[httpx.Client]:
     """Knows the key."""
     headers = {"authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=api.url, headers=headers, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=api.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=20) as client:
         yield client
 
 
@@ -350,7 +351,7 @@ def test_beyond_the_limit_an_endpoint_is_blocked_for_the_announced_seconds() -> 
     clock = Clock()
     with api_with(1, has_rate_limit=True, monotonic=clock) as api:
         headers = {"authorization": f"Bearer {KEY}"}
-        with httpx.Client(base_url=api.url, headers=headers, trust_env=False) as client:
+        with httpx.Client(base_url=api.url, headers=headers, trust_env=False, verify=NO_TLS) as client:
             assert [client.get("/users").status_code for _ in range(100)] == [200] * 100
             clock.now += 4
             rejected = client.get("/users")
@@ -395,7 +396,7 @@ def test_no_web_page_reads_or_changes_anything(api: ClerkApi, client: httpx.Clie
         answer = client.request(method, path, content=b'{"first_name": "Eve"}', headers=headers)
         assert code(answer) == (403, "not_for_browsers")
         assert not [name for name in answer.headers if name.startswith("access-control-")]
-    status = httpx.get(f"http://127.0.0.1:{api.port}/status", headers=headers, trust_env=False)
+    status = httpx.get(f"http://127.0.0.1:{api.port}/status", headers=headers, trust_env=False, verify=NO_TLS)
     assert status.status_code == 403
     assert dict(api.world.users) == before
     assert not api.requests
@@ -432,7 +433,7 @@ def test_the_stand_in_ends_although_a_client_keeps_a_connection_or_waits_for_an_
 def test_in_a_process_of_its_own_a_million_users_need_little_memory() -> None:
     with Guard() as guard, running(guard, "--users", "1000000", "--delete", "10", "--change", "10") as api:
         headers = {"authorization": f"Bearer {api.key}"}
-        with httpx.Client(base_url=api.url, headers=headers, trust_env=False, timeout=20) as client:
+        with httpx.Client(base_url=api.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=20) as client:
             assert client.get("/users/count").json()["total_count"] == 999_990
             page = client.get("/users", params={"limit": 500, "order_by": "+created_at"}).json()
             for _ in range(5):

@@ -23,6 +23,7 @@ from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.clerk_schema import FAMILIES, LISTED, SCHEMA, faults
 from tests.kit.kinds import OURS
+from tests.kit.loopback import NO_TLS
 
 AT: Final = 1_700_000_000_000
 TIMES: Final = {"created_at": AT, "updated_at": AT}
@@ -110,7 +111,9 @@ def client() -> Iterator[httpx.Client]:
     with ExitStack() as undo:
         api = undo.enter_context(ClerkApi(answers))
         headers = {"authorization": f"Bearer {answers.key}"}
-        yield undo.enter_context(httpx.Client(base_url=api.url, headers=headers, trust_env=False, timeout=20))
+        yield undo.enter_context(
+            httpx.Client(base_url=api.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=20)
+        )
 
 
 def listed(client: httpx.Client, path: str) -> list[Json]:

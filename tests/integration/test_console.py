@@ -24,6 +24,7 @@ from tests.kit.clerk import KEY, api_with
 from tests.kit.console import SECONDS, Visitor, opened
 from tests.kit.databases import Connection, Database, Databases
 from tests.kit.histories import delivered, upsert
+from tests.kit.loopback import NO_TLS
 from tests.kit.parked import created, park
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\x1b[31m"
@@ -49,7 +50,7 @@ def reader(databases: Databases) -> Iterator[Visitor]:
 
 
 def test_only_the_printed_address_lets_a_browser_in(reader: Visitor) -> None:
-    stranger = httpx.Client(trust_env=False, timeout=SECONDS)
+    stranger = httpx.Client(trust_env=False, verify=NO_TLS, timeout=SECONDS)
     for path in ("/", "/?token=guess", f"{reader.page}", f"{reader.page}stream", f"{reader.page}static/console.js"):
         assert stranger.get(reader.origin + path if path.startswith("/") else path).status_code == 401, path
 
@@ -92,7 +93,9 @@ def test_a_form_needs_the_cookie_the_origin_and_the_token_of_the_page(reader: Vi
     address = f"{reader.page}body"
 
     assert reader.client.post(address, data=body, headers=own).status_code == 200
-    assert httpx.post(address, data=body, headers=own, trust_env=False, timeout=SECONDS).status_code == 401
+    assert (
+        httpx.post(address, data=body, headers=own, trust_env=False, verify=NO_TLS, timeout=SECONDS).status_code == 401
+    )
     assert reader.client.post(address, data=body).status_code == 403
     assert reader.client.post(address, data=body | {"token": "guess"}, headers=own).status_code == 403
     assert reader.client.post(address, json=body, headers=own).status_code == 415
@@ -104,8 +107,8 @@ def test_a_form_needs_the_cookie_the_origin_and_the_token_of_the_page(reader: Vi
 def test_every_answer_forbids_foreign_scripts_frames_and_copies(reader: Visitor) -> None:
     answers = [
         *(reader.get(path) for path in ("", "timeline?id=user_1", "static/console.js", "nothing")),
-        httpx.get(reader.address, trust_env=False, timeout=SECONDS),
-        httpx.get(reader.page, trust_env=False, timeout=SECONDS),
+        httpx.get(reader.address, trust_env=False, verify=NO_TLS, timeout=SECONDS),
+        httpx.get(reader.page, trust_env=False, verify=NO_TLS, timeout=SECONDS),
         reader.get(host="evil.test"),
     ]
     for answer in answers:

@@ -15,6 +15,7 @@ from clerk_supabase_cli.local.app.storage.api import Storage
 from clerk_supabase_cli.local.app.storage.callers import Callers
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.databases import Connection, Database, rows
+from tests.kit.loopback import NO_TLS
 from tests.kit.tokens import KEY
 
 PICTURE = b"\x89PNG\r\n\x1a\n--\r\n\x00\xff\r\n"
@@ -54,7 +55,7 @@ def files(database: Database, admin: Connection, root: Path, tmp_path: Path) -> 
     storage = Storage(Callers(database.url, [MINT.key.jwk]), tmp_path)
     with (
         Gateway(0, 0, storage) as gateway,
-        httpx.Client(base_url=f"{gateway.url}/storage/v1", trust_env=False) as client,
+        httpx.Client(base_url=f"{gateway.url}/storage/v1", trust_env=False, verify=NO_TLS) as client,
     ):
         yield Files(client, tmp_path)
 

@@ -15,6 +15,7 @@ from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.instance.live_world import LiveWorld
 from clerk_supabase_cli.standin.sample_events import sample_event
+from tests.kit.loopback import NO_TLS
 
 NAMES = ("permission.created", "role.created", "waitlistEntry.updated", "session.created", "session.revoked")
 
@@ -29,7 +30,9 @@ def client() -> Iterator[httpx.Client]:
     with ExitStack() as undo:
         api = undo.enter_context(ClerkApi(answers))
         headers = {"authorization": f"Bearer {answers.key}"}
-        yield undo.enter_context(httpx.Client(base_url=api.url, headers=headers, trust_env=False, timeout=20))
+        yield undo.enter_context(
+            httpx.Client(base_url=api.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=20)
+        )
 
 
 def ids(answer: httpx.Response) -> list[str]:

@@ -16,6 +16,7 @@ from clerk_supabase_cli.console.server import Console
 from clerk_supabase_cli.console.wanted import Wanted
 from clerk_supabase_cli.doctor.patient import Named
 from clerk_supabase_cli.operate.queues import Queues
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 SECONDS: Final = 90
@@ -78,5 +79,5 @@ def opened(
     """Serves the page, and opens it."""
     named = Named.with_secrets(database_url=database_url, stack_name=stack_name)
     console = Console(Wanted(named, lambda: queues, queues is not None, 0, can_write))
-    with console.served() as address, httpx.Client(trust_env=False, timeout=SECONDS) as client:
+    with console.served() as address, httpx.Client(trust_env=False, verify=NO_TLS, timeout=SECONDS) as client:
         yield Visitor(address, client)

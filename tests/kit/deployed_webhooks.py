@@ -13,6 +13,7 @@ import httpx
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.deliveries import SignedRequest, sign
 from clerk_supabase_cli.standin.samples import Json, event, user
+from tests.kit.loopback import NO_TLS
 
 
 def redeliver_quickly(stack: LocalStack) -> None:
@@ -25,7 +26,12 @@ def redeliver_quickly(stack: LocalStack) -> None:
 
 def post(stack: LocalStack, request: SignedRequest) -> httpx.Response:
     return httpx.post(
-        stack.webhook_url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False
+        stack.webhook_url,
+        content=request.body,
+        headers=dict(request.headers),
+        timeout=60,
+        trust_env=False,
+        verify=NO_TLS,
     )
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from clerk_supabase_cli.local.processes import Guard, last_lines
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 from tests.sam_local.conftest import Terminal
 
@@ -89,7 +90,9 @@ def local_api(terminal: Terminal) -> Iterator[Path]:
         def status() -> int:
             assert process.poll() is None, last_lines(log, 30)
             try:
-                return httpx.get("http://127.0.0.1:3000/webhooks/clerk", timeout=5, trust_env=False).status_code
+                return httpx.get(
+                    "http://127.0.0.1:3000/webhooks/clerk", timeout=5, trust_env=False, verify=NO_TLS
+                ).status_code
             except httpx.TransportError:
                 return 0
 

@@ -33,6 +33,7 @@ from clerk_supabase_cli.standin.samples import new_user_id
 from clerk_supabase_cli.standin.token_mint import SigningKey
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.deployed_webhooks import created, now
+from tests.kit.loopback import NO_TLS
 
 COMMAND = Path(sys.executable).with_name("clerk-supabase")
 # For this stack, the values of samconfig.toml are those of its environment `default`.
@@ -176,7 +177,9 @@ class Operator:
         address = urlsplit(self.outputs["WebhookUrl"])
         api, _, _ = address.netloc.partition(".")
         url = f"{self.ministack.endpoint}/_aws/execute-api/{api}{address.path}"
-        return httpx.post(url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False)
+        return httpx.post(
+            url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False, verify=NO_TLS
+        )
 
     def applied(self, requests: Iterable[SignedRequest]) -> set[str]:
         """The svix ids of the events that made a row."""

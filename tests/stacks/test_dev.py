@@ -19,6 +19,7 @@ from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.standin.deliveries import sign
 from tests.kit.console import Visitor
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 from tests.stacks.developer import ADA, FREE_PORTS, Developer, clerk_supabase, copied, typing_dev
 
@@ -91,7 +92,7 @@ def test_the_console_beside_the_stack_knows_its_queues_and_only_looks_at_an_exis
     developer: Developer, postgres: EmbeddedPostgres
 ) -> None:
     address = developer.sees("^console ").split()[-1]
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(trust_env=False, verify=NO_TLS, timeout=60) as client:
         page = Visitor(address, client).sees("clerk-supabase-sync-dev", "dead letters", "read-only")
     assert postgres.password not in page
 
@@ -149,7 +150,9 @@ def test_an_event_that_nobody_can_apply_is_shown_as_parked_with_the_reason(devel
     url = developer.sees("^webhook URL ").split()[-1]
 
     assert (
-        httpx.post(url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False).status_code
+        httpx.post(
+            url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False, verify=NO_TLS
+        ).status_code
         == 202
     )
 

@@ -25,6 +25,7 @@ from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
 from clerk_supabase_cli.standin.instance.play import Play
 from clerk_supabase_cli.standin.instance.webhooks import DeliveryFaults, Webhooks
 from clerk_supabase_cli.standin.sample_events import sample_event, sample_names
+from tests.kit.loopback import NO_TLS
 from tests.kit.polling import eventually
 
 NEVER = 3600.0
@@ -93,7 +94,7 @@ class Clerk:
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, verify=NO_TLS) as client:
         yield client
 
 
