@@ -68,6 +68,24 @@ as $$
     select 1000
 $$;
 
+-- Rows in which a trigger of the app stores another value than Clerk's. A row here counts while the entity has this
+-- version, and while the last write is not too old: see kept_by_the_app().
+create table clerk_sync.altered_rows (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    version clerk_sync.version not null,
+    fields text[] not null,
+    written_at timestamptz not null default clock_timestamp(),
+    primary key (kind, id)
+);
+
+comment on table clerk_sync.altered_rows is
+'Rows in which a trigger of the app stores another value than Clerk''s. Comparisons name these rows, and write each of '
+'them again after a week, after a new version, or once its line here is deleted.';
+comment on column clerk_sync.altered_rows.fields is 'The columns that differ from Clerk''s object.';
+
+alter table clerk_sync.altered_rows enable row level security;
+
 -- The kinds that can be synced: one row per kind, written by clerk_sync.register().
 create table clerk_sync.kinds (
     kind text primary key,
@@ -137,6 +155,59 @@ begin
     raise restrict_violation using
         message = 'a trigger of the app keeps the row as it was',
         constraint = 'a trigger of the app keeps the row', table = relation;
+end
+$$;
+
+-- Raises an error for a row that a trigger of the app wrote under another key, or removed after the write.
+create function clerk_sync.refuse_lost_row(relation text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise restrict_violation using
+        message = 'a trigger of the app removes the row, or changes its key',
+        constraint = 'a trigger of the app removes the row, or changes its key', table = relation;
+end
+$$;
+
+-- Notes the rows of a kind that a trigger of the app altered: {id: [columns that differ]}.
+create function clerk_sync.note_altered(of_kind text, altered jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into clerk_sync.altered_rows as known (kind, id, version, fields)
+    select of_kind, e.id, e.version, array(select jsonb_array_elements_text(altered -> e.id))
+    from clerk_sync.entities as e
+    where e.kind = of_kind and e.id in (select jsonb_object_keys(altered))
+    order by e.id
+    on conflict (kind, id) do update set
+        version = excluded.version, fields = excluded.fields, written_at = excluded.written_at;
+end
+$$;
+
+-- The columns of a row in which the app's trigger keeps another value than Clerk's, by the last write; null without
+-- such columns, after somebody edited one of them by hand, and after a week, when a comparison writes the row again:
+-- the trigger may be gone.
+create function clerk_sync.kept_by_the_app(known clerk_sync.entities)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select a.fields from clerk_sync.altered_rows as a
+        where a.kind = known.kind and a.id = known.id and a.version = known.version
+        and a.written_at > clock_timestamp() - interval '7 days'
+        and not exists (
+            select from clerk_sync.audit_log as l
+            where l.entity_id = known.id and l.kind = known.kind and l.cause like 'direct:%'
+            and l.recorded_at > a.written_at and l.changed_columns && a.fields
+        )
+    );
 end
 $$;
 
@@ -329,21 +400,23 @@ as $function$
                 insert into {table} as kept ({key}, {columns})
                 select given.{key}, {given_columns} from unnest(missing) as given
                 on conflict ({key}) do nothing
-                returning kept.{key}
+                returning kept.{key}, row({kept_row})::clerk_sync.{row_type} as stored
             )
 
-            select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*)
-            into created, many
+            select
+                coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*), array_agg(w.stored)
+            into created, many, stored
             from written as w;
+            is_altered := is_altered or stored is distinct from missing;
 
             -- The app may have made a row a moment ago; or a trigger of the app leaves the row out.
             if many < cardinality(missing) then
-                missing := array(
+                rest := array(
                     select g from unnest(missing) as g where not created ? ({kind_of_entity} || g.{key})
                 );
                 with written as (
                     update {table} as kept set {set_given}
-                    from (select g.* from unnest(missing) as g limit cardinality(missing)) as given
+                    from (select g.* from unnest(rest) as g limit cardinality(rest)) as given
                     where kept.{key} = given.{key} and ({kept_columns}) is distinct from ({given_columns})
                     returning kept.{key}
                 )
@@ -351,7 +424,7 @@ as $function$
                 select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}') into late
                 from written as w;
                 if exists (
-                    select from unnest(missing) as given left join {table} as kept on kept.{key} = given.{key}
+                    select from unnest(rest) as given left join {table} as kept on kept.{key} = given.{key}
                     where not late ? ({kind_of_entity} || given.{key})
                     and (kept.{key} is null or ({kept_columns}) is distinct from ({given_columns}))
                 ) then
@@ -364,10 +437,57 @@ as $function$
     )
 $function$;
 
+-- The part of write_<kind> for rows that a trigger of the app altered: outcomes into `late`. Of a row that is gone, and
+-- of a deleted row that the trigger shows again, nothing is left to be true.
+create function clerk_sync.judgement_of_altered(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $part$
+            select
+                coalesce(jsonb_object_agg(given.{key}, to_jsonb(array_remove(array[{differing_columns}], null)))
+                    filter (where kept.{key} is not null), '{none}'),
+                coalesce(jsonb_object_agg({kind_of_entity} || given.{key}, 'altered')
+                    filter (where kept.{key} is not null), '{none}'),
+                coalesce(bool_or(kept.{key} is null), false) or exists (
+                    select from jsonb_object_keys(updated || created) as w (entity)
+                    where w.entity <> all(array(select {kind_of_entity} || g.{key} from unnest(changed || missing) as g))
+                ),
+                coalesce(bool_or(kept.deleted_at is null and given.deleted_at is not null), false)
+            into altered, late, is_lost, is_shown
+            from unnest(changed || missing) as given
+            left join {table} as kept on kept.{key} = given.{key}
+            where updated || created ? ({kind_of_entity} || given.{key})
+            and (kept.{key} is null or ({kept_columns}) is distinct from ({given_columns}));
+            if is_lost then
+                perform clerk_sync.refuse_lost_row({table_name});
+            elsif is_shown then
+                perform clerk_sync.refuse_kept_row({table_name});
+            elsif altered <> '{none}' then
+                perform clerk_sync.note_altered({kind}, altered);
+                created := created || late;
+            end if;
+        $part$,
+        clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
+            'differing_columns', (
+                select string_agg(
+                    format('case when kept.%1$I is distinct from given.%1$I then %1$L end', c.name), ', '
+                    order by c.place
+                )
+                from unnest((clerk_sync.own_columns(of_kind))[2:]) with ordinality as c (name, place)
+            )
+        )
+    )
+$function$;
+
 -- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
 -- its element, and deleted_at comes from tombstones, whatever content says of either. Returns {"kind id": outcome} for
 -- the rows written. Rows are compared as values of one type: Postgres would set up a list of their columns in each step
--- of the plan, at each call.
+-- of the plan, at each call. The rows as stored are compared with the rows as given in their order, too; only where
+-- these differ, or where a trigger wrote to an audited table itself, a search finds what is altered.
 create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -389,6 +509,12 @@ as $function$
                 created jsonb := '{none}';
                 late jsonb;
                 many integer;
+                stored clerk_sync.{row_type}[];
+                rest clerk_sync.{row_type}[];
+                is_altered boolean := false;
+                is_lost boolean;
+                is_shown boolean;
+                altered jsonb;
             begin
                 select
                     array_agg(compared.said_row) filter (where not compared.is_kept),
@@ -422,12 +548,15 @@ as $function$
                         update {table} as kept set {set_given}
                         from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
                         where kept.{key} = given.{key}
-                        returning kept.{key}
+                        returning kept.{key}, row({kept_row})::clerk_sync.{row_type} as stored
                     )
 
-                    select coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'updated'), '{none}'), count(*)
-                    into updated, many
+                    select
+                        coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'updated'), '{none}'), count(*),
+                        array_agg(w.stored)
+                    into updated, many, stored
                     from written as w;
+                    is_altered := stored is distinct from changed;
 
                     -- A row that is gone was removed a moment ago.
                     if many < cardinality(changed) and exists (
@@ -440,12 +569,16 @@ as $function$
                 if missing is not null then
                     {insert_missing}
                 end if;
+                if is_altered or current_setting('clerk_sync.nested', true) = 'yes' then
+                    {judge_altered}
+                end if;
                 return updated || created;
             end
             $body$
             $template$,
         clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
-            'insert_missing', clerk_sync.insertion_of_missing(of_kind)
+            'insert_missing', clerk_sync.insertion_of_missing(of_kind),
+            'judge_altered', clerk_sync.judgement_of_altered(of_kind)
         )
     )
 $function$;
@@ -481,9 +614,18 @@ as $function$
                     where a.kind = {kind} and kept.exists is null
                     order by a.id;
 
-                    -- The app may have made rows.
+                    -- The app may have made rows, or alters them.
                     get diagnostics filled = row_count;
-                    if filled < (select count(*) from unnest(added) as a where a.kind = {kind}) then
+                    if
+                        filled < (select count(*) from unnest(added) as a where a.kind = {kind})
+                        or current_setting('clerk_sync.nested', true) = 'yes'
+                        or exists (
+                            select from pg_catalog.pg_trigger as t
+                            inner join pg_catalog.pg_proc as p on t.tgfoid = p.oid
+                            where t.tgrelid = {table_name}::regclass and t.tgtype & 7 = 7 and t.tgenabled <> 'D'
+                            and p.pronamespace <> 'clerk_sync'::regnamespace
+                        )
+                    then
                         update {table} as kept set {set_given}
                         from (
                             select u.* from unnest(added) as u where u.kind = {kind} order by u.id limit cardinality(added)

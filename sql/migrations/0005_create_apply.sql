@@ -1,6 +1,8 @@
 -- Applies changes: one function that decides by versions and tombstones, writes rows, and records deliveries.
 
-create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'deleted_before');
+create type clerk_sync.outcome as enum (
+    'created', 'updated', 'unchanged', 'stale', 'deleted', 'deleted_before', 'altered'
+);
 
 -- Columns of fixed width come first, so that no padding is needed.
 create table clerk_sync.deliveries (
@@ -22,7 +24,7 @@ comment on table clerk_sync.deliveries is
 'One row per webhook, written in the transaction of its changes; svix_id is the same on every retry and replay.';
 comment on column clerk_sync.deliveries.outcome is
 'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; deleted_before: an earlier '
-'event deleted the object.';
+'event deleted the object; altered: written, but a trigger of the app stores another value.';
 comment on column clerk_sync.deliveries.occurred_at is 'When the event happened, by Clerk''s clock.';
 comment on column clerk_sync.deliveries.received_at is 'When ingest accepted the event.';
 
@@ -272,6 +274,115 @@ begin
             of_kind.relation, of_kind.key_column, clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
         ) using keys;
     end loop;
+end
+$$;
+
+-- The condition that the entity of a row r, given by its id, is not purged.
+create function clerk_sync.is_not_purged(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'not exists (select from clerk_sync.entities as p '
+        'where p.kind = %L and p.id = r.id and p.purged_at is not null)',
+        of_kind.kind
+    )
+$$;
+
+-- The rows among $1 whose deleted_at is not as their tombstones say: what follows `from` in a query.
+create function clerk_sync.wrong_rows(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        '(%s) as r where r.deleted_at is distinct from r.due and %s',
+        clerk_sync.rows_with_tombstones(of_kind), clerk_sync.is_not_purged(of_kind)
+    )
+$$;
+
+-- Leaves all children of these entities to continue_deletes(), and also an own row that the app refuses. An own row
+-- that may be written later raises an error. Returns the entities of kinds without children.
+create function clerk_sync.leave_children(moved clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    with_children constant text[] := array(
+        select distinct p.value from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as p
+    );
+    of_kind clerk_sync.kinds;
+    keys text[];
+    failed jsonb;
+begin
+    perform clerk_sync.leave_rest(moved, with_children);
+    for of_kind in
+        select k.* from clerk_sync.kinds as k where k.kind = any(with_children) order by k.write_order
+    loop
+        keys := array(select m.id collate "default" from unnest(moved) as m where m.kind = of_kind.kind);
+        continue when keys = '{}';
+        failed := clerk_sync.try_part(
+            of_kind, keys, clerk_sync.wrong_rows(of_kind), clock_timestamp() + interval '3 seconds'
+        );
+        if exists (select from jsonb_array_elements(failed) as f where (f.value -> 3)::boolean) then
+            raise lock_not_available using message = 'the row of the object is locked, or a trigger of the app gives up';
+        end if;
+    end loop;
+    return array(select m from unnest(moved) as m where m.kind <> all(with_children));
+end
+$$;
+
+-- Whether an error in the midst of the rows of a delete may be the fault of single rows, so that the others can be
+-- written without these rows: no end of the time of the statement, no outage.
+create function clerk_sync.is_of_a_row(code text, context text)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return not clerk_sync.is_time_over(code, context) and code !~ '^(08|53|57P|58)';
+end
+$$;
+
+-- Whether these changes are of a single event about an object of a kind with children.
+create function clerk_sync.is_of_a_parent(changes clerk_sync.change[])
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        (
+            select count(*) = 1 or (count(c.svix_id) = count(*) and count(distinct c.svix_id) = 1)
+            from unnest(changes) as c
+        )
+        and exists (
+            select from clerk_sync.kinds as k where (changes[1]).kind = any(clerk_sync.parent_kinds(k))
+        )
+$$;
+
+-- As follow_tombstones(); rows that the app refuses or locks are left to continue_deletes(), with all other children.
+create function clerk_sync.follow_or_leave(moved clerk_sync.change[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    context text;
+begin
+    perform clerk_sync.follow_tombstones(moved);
+exception
+    when others or query_canceled or assert_failure then
+        get stacked diagnostics context = pg_exception_context;
+        if not clerk_sync.is_of_a_row(sqlstate, context) then
+            raise;
+        end if;
+        perform clerk_sync.follow_tombstones(clerk_sync.leave_children(moved));
 end
 $$;
 
@@ -623,7 +734,11 @@ declare
     target text;
     causes text;
     written jsonb;
+    following clerk_sync.change[];
+    is_hiding boolean;
+    leaves_children boolean := false;
     refusal clerk_sync.refusal;
+    context text;
     parents clerk_sync.change[];
 begin
     if cardinality(deletes) > 0 then
@@ -660,9 +775,10 @@ begin
 
     -- A block of its own costs a subtransaction, and nothing for each row. The block runs a second time after a foreign
     -- key missed the row of a parent: a search for such parents before the first time would be useless for nearly any
-    -- batch.
+    -- batch. And again after the app refused or locked a row that a delete has to hide.
     loop
         begin
+            is_hiding := false;
             written := '{}';
             for target, contents in
                 select w.kind, array_agg(w)
@@ -673,20 +789,36 @@ begin
             loop
                 written := written || clerk_sync.write_rows(target, batch, contents);
             end loop;
-            if cardinality(moved) > 0 then
-                -- Alone: two of these, one after the other, would lock rows out of order.
-                perform clerk_sync.follow_tombstones(
-                    moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
-                );
-            elsif cardinality(deletes) > 0 then
-                perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+            is_hiding := true;
+            if cardinality(moved) > 0 or cardinality(deletes) > 0 then
+                following := moved || array(select w from unnest(winners) as w where w.deleted_at is not null);
+                if leaves_children then
+                    following := clerk_sync.leave_children(following);
+                end if;
+                if cardinality(moved) > 0 then
+                    -- Alone: two of these, one after the other, would lock rows out of order.
+                    perform clerk_sync.follow_tombstones(following);
+                else
+                    perform clerk_sync.hide_rows(following);
+                end if;
             end if;
             exit;
         exception
-            when integrity_constraint_violation then
+            when others or query_canceled or assert_failure then
                 get stacked diagnostics
                     refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
-                    refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+                    refusal.column_name = column_name, refusal.constraint_name = constraint_name,
+                    context = pg_exception_context;
+                if
+                    is_hiding and not leaves_children
+                    and clerk_sync.is_of_a_row(refusal.code, context) and clerk_sync.is_of_a_parent(changes)
+                then
+                    leaves_children := true;
+                    continue;
+                end if;
+                if refusal.code not like '23%' then
+                    raise;
+                end if;
                 parents := case
                     when refusal.code = '23503' and parents is null
                         then clerk_sync.parents_without_row(changes, winners)
@@ -699,6 +831,17 @@ begin
 
     return query select o.* from clerk_sync.record_outcomes(changes, winners, written) as o;
 end
+$$;
+
+-- The condition that a row r is the row of the entity $1 of a kind, or a child of this entity.
+create function clerk_sync.is_linked_to(of_kind clerk_sync.kinds, kind_of_entity text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('r.%I = $1', l.key), ' or ')
+    from jsonb_each_text(clerk_sync.links_of(of_kind)) as l where l.value = kind_of_entity
 $$;
 
 -- Gives these rows of one kind the deleted_at of the tombstones. wrong_rows: a query for the rows among $1 that have
@@ -757,7 +900,7 @@ begin
     exception
         when others or query_canceled or assert_failure then
             get stacked diagnostics why = constraint_name, context = pg_exception_context;
-            if clerk_sync.is_time_over(sqlstate, context) or sqlstate ~ '^(08|53|57P|58)' then
+            if not clerk_sync.is_of_a_row(sqlstate, context) then
                 raise;
             end if;
             if is_alone then
@@ -774,8 +917,8 @@ begin
 end
 $$;
 
--- {kind, id, without} -> {is_left, refused}: gives children of an object, whose delete or restored state apply() wrote
--- in part, the deleted_at of the tombstones. is_left: whether there are rows that were not tried; refused: as
+-- {kind, id, without} -> {is_left, refused}: gives an object, whose delete or restored state apply() wrote in part, and
+-- its children the deleted_at of the tombstones. is_left: whether there are rows that were not tried; refused: as
 -- try_part() returns. without: ids of rows to leave out, because an earlier call could not write them. Works for a
 -- few seconds: to be called until no row is left. A call keeps its work. Whatever happens to the object and to its
 -- children meanwhile, the tombstones decide. Takes the locks of apply(), in the order of apply().
@@ -795,7 +938,6 @@ declare
     most constant integer := 40 * size;
     until constant timestamptz := clock_timestamp() + interval '3 seconds';
     is_of_object text;
-    is_not_purged text;
     is_wrong text;
     tombstone bigint;
     of_kind clerk_sync.kinds;
@@ -814,17 +956,10 @@ begin
     end if;
     perform clerk_sync.set_causes('{}');
     for of_kind in
-        select k.* from clerk_sync.kinds as k where target = any(clerk_sync.parent_kinds(k)) order by k.write_order
+        select k.* from clerk_sync.kinds as k
+        where k.kind = target or target = any(clerk_sync.parent_kinds(k)) order by k.write_order
     loop
-        is_of_object := (
-            select string_agg(format('r.%I = $1', p.key), ' or ')
-            from jsonb_each_text(of_kind.parents) as p where p.value = target
-        );
-        is_not_purged := format(
-            'not exists (select from clerk_sync.entities as p '
-            'where p.kind = %L and p.id = r.id and p.purged_at is not null)',
-            of_kind.kind
-        );
+        is_of_object := clerk_sync.is_linked_to(of_kind, target);
         -- Most rows have the moment of this delete, and need no search for other tombstones.
         execute format(
             'select array(select c.id from (select r.id from (%s) as r '
@@ -832,13 +967,10 @@ begin
             clerk_sync.rows_with_tombstones(
                 of_kind, format('(%s) and r.deleted_at is distinct from to_timestamp($2 / 1000.0)', is_of_object)
             ),
-            is_not_purged
+            clerk_sync.is_not_purged(of_kind)
         ) into keys using object_id, tombstone, most, without;
         is_full := cardinality(keys) = most;
-        is_wrong := format(
-            '(%s) as r where r.deleted_at is distinct from r.due and %s',
-            clerk_sync.rows_with_tombstones(of_kind), is_not_purged
-        );
+        is_wrong := clerk_sync.wrong_rows(of_kind);
         while keys <> '{}' loop
             refused := refused || clerk_sync.try_part(of_kind, keys[:size], is_wrong, until);
             keys := keys[size + 1:];
@@ -867,7 +999,7 @@ as $$
     from clerk_sync.unfinished_deletes as u
 $$;
 
--- The number of child rows of an object whose deleted_at is not as their tombstones say. For the owner.
+-- The number of rows of an object and of its children whose deleted_at is not as their tombstones say. For the owner.
 create function clerk_sync.rows_left(of_object clerk_sync.unfinished_deletes)
 returns bigint
 language plpgsql
@@ -880,14 +1012,12 @@ declare
     total bigint := 0;
 begin
     for of_kind in
-        select k.* from clerk_sync.kinds as k where of_object.kind = any(clerk_sync.parent_kinds(k))
+        select k.* from clerk_sync.kinds as k
+        where k.kind = of_object.kind or of_object.kind = any(clerk_sync.parent_kinds(k))
     loop
         execute format(
             'select count(*) from (%s) as r where r.deleted_at is distinct from r.due',
-            clerk_sync.rows_with_tombstones(of_kind, (
-                select string_agg(format('r.%I = $1', p.key), ' or ')
-                from jsonb_each_text(of_kind.parents) as p where p.value = of_object.kind
-            ))
+            clerk_sync.rows_with_tombstones(of_kind, clerk_sync.is_linked_to(of_kind, of_object.kind))
         ) into counted using of_object.id;
         total := total + counted;
     end loop;

@@ -115,7 +115,7 @@ create table clerk_sync.reconcile_findings (
     is_held_up boolean not null default false,
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
-        difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
+        difference in ('missing', 'stale', 'different', 'extra', 'deleted here', 'altered')
     ),
     constraint reconcile_findings_action_check check (action in ('repair', 'delete', 'none'))
 );

@@ -166,6 +166,7 @@ declare
 begin
     return case
         -- Only an object deleted by a comparison alone can be restored.
+        when difference = 'altered' then 'none'
         when difference = 'deleted here' and (known.delete_run is null or known.purged_at is not null) then 'none'
         when difference <> 'deleted here' and version.source_updated_at > listed then 'none'
         else 'repair'
@@ -188,6 +189,7 @@ begin
     return case
         when difference = 'deleted here' and known.delete_run is not null then 'a comparison deleted it here, and Clerk has it'
         when difference = 'deleted here' then 'it was deleted here, and Clerk has it'
+        when difference = 'altered' then 'a trigger of the app stores another value'
         when known.id is null then 'it never arrived'
         when version.source_updated_at > listed then 'Clerk lists an older version than the one that was applied here'
         when version.source_updated_at <= 0 then 'only other objects told of it'
@@ -301,7 +303,7 @@ begin
             d.fields,
             clerk_sync.likely_cause(verdict.difference, e.known, g.kind, g.id, g.source_updated_at, d.fields),
             of_window, g.observed_at, clock_timestamp(), null, false,
-            case when g.id = any(held) then coalesce(d.emptied, '{}') end, false
+            case when g.id = any(held) and verdict.difference <> 'altered' then coalesce(d.emptied, '{}') end, false
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
@@ -312,6 +314,13 @@ begin
             select clerk_sync.difference(
                 e.known, d, g.source_updated_at, g.observed_at, run.delete_margin_ms
             ) as difference
+            offset 0
+        ) as found
+        cross join lateral (
+            select case
+                when found.difference = 'different' and d.fields <@ clerk_sync.kept_by_the_app(e.known) then 'altered'
+                else found.difference
+            end as difference
             offset 0
         ) as verdict
         where verdict.difference is not null

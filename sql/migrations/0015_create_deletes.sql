@@ -346,7 +346,7 @@ begin
     perform clerk_sync.set_causes((
         select coalesce(jsonb_object_agg(m.id, jsonb_build_array('operator', null)), '{}') from unnest(moved) as m
     ));
-    perform clerk_sync.follow_tombstones(moved);
+    perform clerk_sync.follow_or_leave(moved);
 
     return jsonb_build_object('waiting', waiting, 'restored', (
         select coalesce(jsonb_agg(jsonb_build_array(m.kind, m.id) order by m.kind, m.id), '[]')

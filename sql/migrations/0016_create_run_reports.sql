@@ -5,17 +5,73 @@
 create function clerk_sync.is_settled(finding clerk_sync.reconcile_findings, entity clerk_sync.entities)
 returns boolean
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
-        when finding.action = 'delete' then entity.deleted_at is not null or entity.purged_at is not null
+        when finding.action = 'delete' then entity.purged_at is not null or (
+            entity.deleted_at is not null and not exists (
+                select from clerk_sync.unfinished_deletes as u where u.kind = entity.kind and u.id = entity.id
+            )
+        )
         -- check_rows() itself repairs its findings.
         when finding.window_number is null then finding.sent_at is not null
         when finding.difference = 'deleted here' then entity.deleted_at is null or entity.delete_run is null
         else entity.deleted_at > finding.observed_at
     end or (finding.action = 'repair' and (entity.version).observed_at >= nullif(finding.observed_at, 0));
+end
+$$;
+
+-- Whether the repair of a finding was made, and a trigger of the app stored another value.
+create function clerk_sync.is_altered(
+    finding clerk_sync.reconcile_findings, entity clerk_sync.entities, began_at timestamptz
+)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return finding.action = 'repair' and exists (
+        select from clerk_sync.altered_rows as a
+        where a.kind = finding.kind and a.id = finding.entity_id and a.version = entity.version
+        and a.written_at >= began_at
+    );
+end
+$$;
+
+-- {run} -> [[table, column, rows], ...]: in how many rows a trigger of the app stores another value than Clerk's, by
+-- the findings of a run; null when the run is over.
+create function clerk_sync.altered_columns(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+begin
+    if run.run_id is null then
+        return null;
+    end if;
+    return (
+        select coalesce(
+            jsonb_agg(jsonb_build_array(c.relation, c.name, c.total) order by c.relation collate "C", c.name collate "C"),
+            '[]'
+        )
+        from (
+            select k.relation, field.name, count(*) as total
+            from clerk_sync.reconcile_findings as f
+            inner join clerk_sync.kinds as k on f.kind = k.kind
+            inner join clerk_sync.altered_rows as a on f.kind = a.kind and f.entity_id = a.id
+            inner join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+            cross join lateral unnest(a.fields) as field (name)
+            where f.run_id = run.run_id and (f.difference = 'altered' or clerk_sync.is_altered(f, e, run.started_at))
+            group by k.relation, field.name
+        ) as c
+    );
 end
 $$;
 
@@ -47,10 +103,12 @@ as $$
             f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
             -- A repair without a moment was held up by a lock, and made at the end of the run.
             clerk_sync.is_settled(f, e) or (f.is_held_up and f.observed_at is null) as is_done,
+            clerk_sync.is_altered(f, e, r.started_at) as is_altered,
             -- The windows count all other repairs.
             f.action = 'delete' or f.emptied is not null or f.is_held_up or f.window_number is null as is_counted_here,
             a.id is not null as is_absent
         from clerk_sync.reconcile_findings as f
+        inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id
         left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
         left join clerk_sync.entities as e
             on f.kind = e.kind and f.entity_id = e.id
@@ -71,7 +129,7 @@ as $$
             (case when f.difference <> 'missing' then f.difference end),
             (case when f.action = 'none' and f.difference in ('missing', 'different') then 'older' end),
             (case when f.action = 'repair' and f.is_sent and f.is_counted_here
-                then case when f.is_done then 'repaired' else 'repairs sent' end
+                then case when f.is_altered then 'altered' when f.is_done then 'repaired' else 'repairs sent' end
             end),
             (case when f.action = 'delete' and f.is_sent
                 then case when f.is_done then 'deleted' else 'deletes sent' end
@@ -156,6 +214,8 @@ as $$
                 jsonb_agg(
                     to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
                         when listed.action = 'none' then 'nothing'
+                        when clerk_sync.is_altered(row(listed.*)::clerk_sync.reconcile_findings, e, r.started_at)
+                            then 'altered'
                         when clerk_sync.is_settled(row(listed.*)::clerk_sync.reconcile_findings, e) then 'settled'
                         when listed.action = 'delete' and listed.sent_at is not null and r.undone_at is not null
                             then 'undone'
@@ -208,5 +268,7 @@ as $$
 $$;
 
 select clerk_sync.revoke_default_rights();
+
+grant execute on function clerk_sync.altered_columns(jsonb) to clerk_sync_worker;
 
 insert into clerk_sync.migrations (name) values ('0016_create_run_reports');

@@ -78,6 +78,15 @@ begin
         (days -> 'deliveries_days')::integer * interval '24 hours', (days -> 'audit_days')::integer * interval '24 hours'
     ) as p;
 
+    delete from clerk_sync.altered_rows as a where a.ctid = any(array(
+        select old.ctid from clerk_sync.altered_rows as old
+        where not exists (
+            select from clerk_sync.entities as e
+            where e.kind = old.kind and e.id = old.id and e.version = old.version and e.purged_at is null
+        )
+        for update skip locked
+    ));
+
     -- Never the newest finished run: the next run builds on the newest run. A run in the middle of an undo is left to
     -- the next night, because undo_run() waits for entities while holding a lock on the run.
     old_runs := array(

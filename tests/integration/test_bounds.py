@@ -55,6 +55,7 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "retry_held_up": {"limit": 100},
     "held_repairs": {"kind": "user", "after": "", "limit": 100},
     "emptied_columns": {},
+    "altered_columns": {},
     "items_without_subscription": {"ids": ["csub_item_1"]},
     "compare_feed": {"limit": 100},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
@@ -243,6 +244,7 @@ def test_a_run_that_does_not_exist_belongs_to_no_process(function: str, worker: 
         "retry_held_up",
         "held_repairs",
         "emptied_columns",
+        "altered_columns",
     ],
 )
 def test_the_findings_of_a_finished_run_cannot_be_changed(function: str, worker: Connection) -> None:

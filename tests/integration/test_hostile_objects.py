@@ -172,6 +172,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk_sync.retry_held_up(jsonb)": [of_run(limit=10)],
     "clerk_sync.held_repairs(jsonb)": [of_run(kind="membership", after="", limit=10)],
     "clerk_sync.emptied_columns(jsonb)": [of_run()],
+    "clerk_sync.altered_columns(jsonb)": [of_run()],
     "clerk_sync.keep_house(jsonb)": [lambda _: [DAYS]],
     # The last, as it ends the run.
     "clerk_sync.end_run(jsonb)": [

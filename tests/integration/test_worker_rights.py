@@ -32,6 +32,7 @@ TABLES = [
     ("clerk_sync", "reconcile_findings"),
     ("clerk_sync", "reconcile_seen"),
     ("clerk_sync", "absences"),
+    ("clerk_sync", "altered_rows"),
     ("clerk_sync", "sweeps"),
     ("clerk_sync", "retention"),
     ("clerk_sync", "hidden_by_hand"),
@@ -109,6 +110,7 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
         """,
     )
     assert sorted(callable_by_worker) == [
+        ("clerk_sync.altered_columns(jsonb)",),
         ("clerk_sync.apply(jsonb)",),
         ("clerk_sync.apply_from(jsonb,jsonb,boolean)",),
         ("clerk_sync.begin_run(jsonb)",),

@@ -253,6 +253,7 @@ def empty(connection: Connection) -> int:
         *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
         *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),
         *("clerk_sync.unfed_rows", "clerk_sync.feeds", "clerk_sync.wrong_instances", "clerk_sync.unfinished_deletes"),
+        "clerk_sync.altered_rows",
         *("clerk_sync.instance_switches", "clerk_sync.archived_rows", "clerk_sync.successors"),
     )
     deletes = (sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))) for table in tables)

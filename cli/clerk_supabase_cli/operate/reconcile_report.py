@@ -21,14 +21,16 @@ from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable,
 from clerk_supabase_cli.terminal import Listing, Terminal
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
+NAMED: Final = (*DIFFERENCES, "altered")
+"""The differences of findings. An altered row is no loss: a trigger of the app stores another value."""
 ON_A_PAGE: Final = 100
 WHEN_STOPPED: Final = (
     "if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N"
 )
 """The advice after the brake has stopped a run."""
 _COUNTED: Final = (
-    "listed", "compared", *DIFFERENCES, WRONG_CARRIER, "older", "repaired", "repairs sent", "overtaken", "deleted",
-    "deletes sent",
+    "listed", "compared", *DIFFERENCES, WRONG_CARRIER, "older", "altered", "repaired", "repairs sent", "overtaken",
+    "deleted", "deletes sent",
 )  # fmt: skip
 _PLACES: Final[Mapping[str, int]] = {kind: place for place, kind in enumerate(KIND_NAMES)}
 # The length of a list by Clerk's count: of use only to the run itself.

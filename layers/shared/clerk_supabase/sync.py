@@ -24,7 +24,7 @@ from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.telemetry import count, logger, took
 
 # Outcomes of events newer than the row. The age of a duplicate or of an outdated event is no lag of the tables.
-_NEW = frozenset({"created", "updated", "unchanged", "deleted"})
+_NEW = frozenset({"created", "updated", "unchanged", "deleted", "altered"})
 
 
 @dataclass(frozen=True, slots=True)

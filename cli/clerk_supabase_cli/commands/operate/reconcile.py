@@ -15,7 +15,7 @@ from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase_cli.operate.comparing import details_of, exit_for, open_reconcile, open_runs
 from clerk_supabase_cli.operate.database import DATABASE_URL
 from clerk_supabase_cli.operate.reconcile_report import (
-    DIFFERENCES,
+    NAMED,
     ON_A_PAGE,
     findings_list,
     print_report,
@@ -149,7 +149,7 @@ def runs_command(limit: int, database_url: str, *, wide: bool, as_json: bool) ->
 
 @reconcile_command.command("show")
 @click.argument("run_id", metavar="RUN", type=int)
-@click.option("--difference", type=click.Choice(DIFFERENCES), help="Only objects with this difference.")
+@click.option("--difference", type=click.Choice(NAMED), help="Only objects with this difference.")
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Largest number of objects; by default {ON_A_PAGE}, with --json all."
 )

@@ -39,6 +39,8 @@ Outcome = Literal[
     "deleted_before",
     "duplicate",
     "wrong_instance",
+    # Written, but a trigger of the app stores another value.
+    "altered",
     # Never an answer of apply(): see _finished().
     "unfinished",
 ]
@@ -93,6 +95,7 @@ Function = Literal[
     "compare_feed",
     "held_repairs",
     "emptied_columns",
+    "altered_columns",
     "end_run",
     "list_runs",
     "show_run",

@@ -51,6 +51,7 @@ def conclude(
         *more_notes,
         *_deleted_here(work, tallies, are_repaired=emptied.stop is None and not emptied.doubts),
         _older(work, tallies),
+        _altered(work),
         *deletes.awaiting,
     ]
     stop = emptied.stop or deletes.stop
@@ -94,6 +95,17 @@ def _deleted_here(work: Work, tallies: Sequence[Tally], *, are_repaired: bool) -
         yield f"Clerk has objects that were deleted here: {show}"
     if restored:
         yield f"objects that only a comparison had deleted are restored, because Clerk has them: {show}"
+
+
+def _altered(work: Work) -> str | None:
+    """The sentence about rows in which triggers of the app store other values, each table and column once."""
+    columns = [f"{table}.{column} ({rows:,})" for table, column, rows in work.runs.altered_columns(work.run_id)]
+    if not columns:
+        return None
+    return (
+        f"triggers of the app keep rows different from Clerk: {', '.join(columns)}; "
+        f"clerk-supabase reconcile show {work.run_id} names the rows"
+    )
 
 
 def _older(work: Work, tallies: Sequence[Tally]) -> str | None:

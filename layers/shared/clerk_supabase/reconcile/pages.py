@@ -392,6 +392,8 @@ class Comparison:
             self._add("repairs sent", brought or 1)
         elif outcome in _REPAIRED or (brought and not isinstance(outcome, Exception)):
             self._add("repaired", brought or 1)
+        elif outcome == "altered":
+            self._add("altered", 1)
         elif outcome in _OVERTAKEN:
             # A newer version was applied after the comparison of the page.
             self._add("overtaken", 1)
@@ -400,8 +402,9 @@ class Comparison:
 
     def _count(self, differences: Mapping[str, _Found]) -> None:
         for found in differences.values():
-            self._add(found.difference, 1)
-            self._add("older", int(found.action == "none" and found.difference != "deleted here"))
+            if found.difference != "altered":  # the findings count these
+                self._add(found.difference, 1)
+            self._add("older", int(found.action == "none" and found.difference in {"missing", "different"}))
 
     def _add(self, name: str, number: int) -> None:
         if number:

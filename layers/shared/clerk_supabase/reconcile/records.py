@@ -23,11 +23,13 @@ Outcome = Literal[
     "parked",
     "discarded",
     "settled",
+    "altered",
     "undone",
     "hidden with its organization",
     "hidden with its user",
 ]
 """Outcome of a repair or a delete. Settled: the tables have the repaired state or a newer state, whatever wrote it.
+Altered: the row was written, and a trigger of the app stored another value.
 Held back: by the brake for columns whose value many rows would lose. Held up: by a lock on the row; later runs retry.
 Hidden: no delete of the object was sent, because the delete of its organization or user hides the row, too."""
 Counts = Mapping[str, Mapping[str, int]]
@@ -70,7 +72,7 @@ class Finding:
 
     kind: str
     entity_id: str
-    difference: Literal["missing", "stale", "different", "extra", "deleted here"]
+    difference: Literal["missing", "stale", "different", "extra", "deleted here", "altered"]
     action: Literal["repair", "delete", "none"]
     fields: Sequence[str] | None
     cause: str

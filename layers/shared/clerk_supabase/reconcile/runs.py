@@ -314,6 +314,11 @@ class Runs:
         answer = _unless_over(self.store.call("emptied_columns", {"run": run_id}))
         return cast("Mapping[str, Mapping[str, int]]", answer)
 
+    def altered_columns(self, run_id: int) -> Sequence[tuple[str, str, int]]:
+        """Table and column in which triggers of the app store other values than Clerk's, with the number of rows."""
+        answer = _unless_over(self.store.call("altered_columns", {"run": run_id}))
+        return [(table, column, rows) for table, column, rows in answer]
+
     def end(
         self,
         run_id: int,
