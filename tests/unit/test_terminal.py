@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import re
+import struct
+import sys
+import termios
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +16,8 @@ from hypothesis import strategies as st
 from rich.default_styles import DEFAULT_STYLES
 from rich.style import Style
 
-from clerk_supabase_cli.operate.reconcile_report import counts_list
+from clerk_supabase.reconcile.pages import Progress
+from clerk_supabase_cli.operate.reconcile_report import counts_list, progress_bar
 from clerk_supabase_cli.printing import cells, folds
 from clerk_supabase_cli.terminal import BAD, DOUBTFUL, GOOD, Listing, Terminal
 from tests.kit.screens import IDS, WIDTHS, file_of, written
@@ -37,6 +43,23 @@ def test_a_bar_and_its_times_have_the_colours_of_the_other_output() -> None:
     assert len(names) > 5
     assert [name for name in names if Terminal().get_style(name).color not in ours] == []
     assert Terminal().get_style("progress.elapsed").color is None
+
+
+def test_a_bar_whose_end_clerk_did_not_tell_is_full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clerk counts no billing statements."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(theirs, "w") as screen, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", screen)
+        with progress_bar(quiet=False) as show:
+            show(Progress("user", 7, 7))
+            show(Progress("payment_attempt", 3, None))
+        screen.flush()
+        last = os.read(ours, 100_000).decode().rpartition("payment attempts")[2]
+    os.close(ours)
+    assert "3/3" in last
+    assert "3/?" not in last
 
 
 def test_a_pipe_gets_each_row_as_one_line_without_a_frame() -> None:

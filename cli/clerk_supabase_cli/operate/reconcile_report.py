@@ -57,6 +57,10 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
             bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
 
         yield show
+        # Of a list that Clerk does not count, the end is known now.
+        for task in bar.tasks:
+            if task.total is None:
+                bar.update(task.id, total=task.completed)
 
 
 def print_report(
