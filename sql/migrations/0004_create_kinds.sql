@@ -1302,7 +1302,8 @@ begin
 end
 $$;
 
--- Adds a column to the table of a kind, and mirrors the column: mirror_column('user', 'birthday', 'date').
+-- Adds a column to the table of a kind, and mirrors the column: mirror_column('user', 'birthday', 'date'). The column
+-- is nullable: functions of an earlier version go on inserting rows, and know no value.
 create function clerk_sync.mirror_column(kind_name text, new_column name, definition text)
 returns void
 language plpgsql
@@ -1313,6 +1314,16 @@ declare
 begin
     select k.* into strict of_kind from clerk_sync.kinds as k where k.kind = kind_name;
     execute format('alter table %s add column %I %s', of_kind.relation, new_column, definition);
+    if exists (
+        select from pg_catalog.pg_attribute as a
+        where a.attrelid = of_kind.relation::regclass and a.attname = new_column and a.attnotnull
+    ) then
+        raise exception using
+            errcode = 'not_null_violation',
+            message = format('the new column %s of %s has to be nullable', new_column, of_kind.relation),
+            detail = 'Functions of an earlier version insert rows without a value for this column.',
+            hint = 'Leave out "not null".';
+    end if;
     perform clerk_sync.register(
         of_kind.kind, of_kind.write_order, of_kind.relation::regclass, of_kind.key_column,
         of_kind.mirrored_columns || new_column, of_kind.parents,

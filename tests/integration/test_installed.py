@@ -127,6 +127,10 @@ def test_what_needs_a_checkout_or_a_program_says_so_in_a_line(installed: Install
         "clerk-supabase: `clerk-supabase dev` needs the tools of a checkout: run `make dev` in a checkout of "
         "clerk-supabase-sync\n"
     )
+    assert installed.run("event", "user.created", "--send").stderr == (
+        "clerk-supabase: this command is installed without a checkout, and finds no stack of `make dev`: name the "
+        "checkout in CLERK_SUPABASE_CHECKOUT\n"
+    )
     assert installed.run("deploy", "--dry-run").stderr == (
         "clerk-supabase: sam is not on the search path: run `uv tool install aws-sam-cli`\n"
     )

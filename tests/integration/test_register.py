@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from psycopg.errors import InvalidParameterValue, UndefinedParameter
+from psycopg.errors import InvalidParameterValue, NotNullViolation, UndefinedParameter
 
 from clerk_supabase.model.changes import Upsert
 from clerk_supabase.model.found_kinds import FACTS
@@ -39,6 +39,15 @@ def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared
     other = [newer | {"content": content | {"birthday": None}}]
     differing = "select fields, emptied from clerk_sync.differing_user(%s::jsonb)"
     assert admin.execute(differing, [json.dumps(other)]).fetchall() == [(["birthday"], ["birthday"])]
+
+
+def test_a_column_that_functions_of_an_earlier_version_cannot_fill_is_not_mirrored(
+    store: Store, admin: Connection
+) -> None:
+    """Each event of a new user would be parked until the functions are deployed."""
+    with pytest.raises(NotNullViolation, match=r"the new column is_adult of clerk\.users has to be nullable"):
+        admin.execute("select clerk_sync.mirror_column('user', 'is_adult', 'boolean not null default false')")
+    assert store.apply([user("user_ada", at=1)]) == ["created"]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OURS if FACTS[kind].verbs])

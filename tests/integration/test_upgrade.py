@@ -1,6 +1,7 @@
-"""From the first release to the present code and back, while events flow: none is lost, parked or wrong.
+"""From the first release to a later version and back, while events flow: none is lost, parked or wrong.
 
-Without a list in sql/released, and without the tag of the release, the present commit stands in for the release.
+The later version is the present code with one more mirrored column, so that the versions differ even before the second
+release. Without a list in sql/released, and without the tag of the release, the present code stands in for the release.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase_cli.operate.install.migrations import migrate
 from tests.kit.databases import Connection, Databases, Rows
 from tests.kit.released import present, releases
 from tests.kit.upgrading import (
+    LATER_COLUMN,
+    LATER_VALUE,
     LONG_SECONDS,
     Deployment,
     Event,
@@ -29,7 +31,9 @@ from tests.kit.upgrading import (
     content,
     deployed,
     events_of_every_kind,
+    later_version,
     make_database,
+    migrate_to,
     sign_ups,
 )
 
@@ -48,6 +52,8 @@ class Bench:
     filled: str
     """The name of a database of the release with data of every kind."""
     columns: Mapping[str, Sequence[str]]
+    later: Path
+    """The checkout of the later version."""
 
     def begin(self) -> Deployment:
         """The deployment with a new copy of the filled database; the functions of the release are live."""
@@ -72,7 +78,8 @@ class Bench:
 def bench(databases: Databases, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     release = next(iter(releases(root)), None) or present(root)
     filled = make_database(databases, root, release)
-    codes = {"old": code_of(release, root, tmp_path_factory.mktemp("release")), "new": root}
+    later = later_version(root, tmp_path_factory.mktemp("later"))
+    codes = {"old": code_of(release, root, tmp_path_factory.mktemp("release")), "new": later}
     live = replace(filled, name=databases.create(filled.name))
     with deployed(live, codes) as deployment:
         deployment.fill([*events_of_every_kind(root, "before", 200), *sign_ups(ROWS)])
@@ -80,7 +87,7 @@ def bench(databases: Databases, root: Path, tmp_path_factory: pytest.TempPathFac
             columns = columns_of(connection)
         databases.drop(filled.name)
         filled = databases.copy(live)
-        yield Bench(deployment, databases, filled.name, columns)
+        yield Bench(deployment, databases, filled.name, columns, later)
     databases.drop(live.name)
     databases.drop(filled.name)
 
@@ -114,19 +121,19 @@ def flowing(deployment: Deployment) -> Iterator[None]:
         thread.join()
 
 
-def migrate_database(deployment: Deployment, root: Path) -> None:
-    list(migrate(deployment.database.url, root))
+Step = Callable[[Deployment, Path, Path], None]
 
 
-Step = Callable[[Deployment, Path], None]
+def migrate_database(deployment: Deployment, root: Path, later: Path) -> None:
+    migrate_to(deployment.database, root, later)
 
 
-def deploy_new(deployment: Deployment, root: Path) -> None:
+def deploy_new(deployment: Deployment, root: Path, later: Path) -> None:
     deployment.lose_a_process()
     deployment.live = "new"
 
 
-def deploy_old(deployment: Deployment, root: Path) -> None:
+def deploy_old(deployment: Deployment, root: Path, later: Path) -> None:
     deployment.lose_a_process()
     deployment.live = "old"
 
@@ -148,14 +155,18 @@ def test_an_upgrade_and_the_way_back_lose_park_and_spoil_nothing(
     for number, step in enumerate(steps, 1):
         if step is migrate_database:
             with flowing(deployment):
-                step(deployment, root)
+                step(deployment, root, bench.later)
         else:
             deployment.work(0.2)
-            step(deployment, root)
+            step(deployment, root, bench.later)
         deployment.post(events[number * share : (number + 1) * share if number < len(steps) else None])
     deployment.work()
     assert len(deployment.sent) == EVENTS
     assert deployment.problems(wanted, bench.columns) == []
+    # Both versions wrote users.
+    with deployment.database.connect() as connection:
+        query = sql.SQL("select distinct {} from clerk.users").format(sql.Identifier(LATER_COLUMN))
+        assert set(connection.execute(query).fetchall()) == {(None,), (LATER_VALUE,)}
 
 
 # Proof that the test sees a broken upgrade

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 import subprocess
 import tarfile
 import time
@@ -23,7 +24,13 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.operate.install.migrations import apply_missing, prepare_plain_postgres
+from clerk_supabase.version import MAJOR
+from clerk_supabase_cli.operate.install.migrations import (
+    apply_missing,
+    migrate,
+    prepare_plain_postgres,
+    read_migrations,
+)
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs, record
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
@@ -36,8 +43,12 @@ from tests.kit.environments import environment_of
 from tests.kit.kinds import OUR_TYPES
 from tests.kit.released import Release, migrations_of, present
 
+LATER_COLUMN: Final = "later"
+LATER_VALUE: Final = "known to the later version"
 _BEGINNING: Final = 1_750_000_000_000
 _ARNS: Final = {name: f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}" for name in ("hook", "sql")}
+# The time when this database heard of a delete differs from run to run.
+_DIFFERS: Final = "delete_recorded_at"
 _MANY: Final = 500
 # Longer than five deliveries of a message, and several looks of retry.
 LONG_SECONDS: Final = 1_800.0
@@ -54,6 +65,33 @@ def code_of(release: Release, root: Path, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def later_version(root: Path, folder: Path) -> Path:
+    """A checkout of a later minor version in *folder*: the present checkout with one more mirrored column of users."""
+    for name in ("functions", "layers", "sql"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    users = folder / "layers" / "shared" / "clerk_supabase" / "model" / "users.py"
+    before, key, after = users.read_text(encoding="utf-8").partition('"clerk_id": self.id,\n')
+    assert key
+    users.write_text(f'{before}"{LATER_COLUMN}": "{LATER_VALUE}", {key}{after}', encoding="utf-8")
+    last = max(present(root).migrations)
+    name = f"{int(last[:4]) + 1:04}_mirror_a_later_column"
+    statements = f"""
+        create or replace function clerk_sync.version() returns text language sql immutable parallel safe
+        set search_path = pg_catalog, pg_temp as $$select '{MAJOR}.99.0'$$;
+        select clerk_sync.mirror_column('user', '{LATER_COLUMN}', 'text');
+        insert into clerk_sync.migrations (name) values ('{name}');
+    """  # noqa: S608 - constants of the tests
+    (folder / "sql" / "migrations" / f"{name}.sql").write_text(statements, encoding="utf-8")
+    return folder
+
+
+def migrate_to(database: Database, root: Path, later: Path) -> None:
+    """Migrates a database to the present checkout, as the command does, and then to the later one."""
+    list(migrate(database.url, root))
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        list(apply_missing(connection, read_migrations(later)))
 
 
 def make_database(databases: Databases, root: Path, release: Release) -> Database:
@@ -202,11 +240,17 @@ def content(connection: Connection, columns: Mapping[str, Sequence[str]]) -> dic
     """The rows of tables with these columns. No column depends on the order or on the time of an event."""
     found = {}
     for table, names in columns.items():
-        # When this database heard of a delete differs from run to run.
-        kept = sql.SQL(", ").join(sql.Identifier(each) for each in names if each != "delete_recorded_at")
+        kept = sql.SQL(", ").join(_comparable(each) for each in names if each != _DIFFERS)
         query = sql.SQL("select md5(row({})::text) from {} order by 1").format(kept, sql.Identifier(*table.split(".")))
         found[table] = connection.execute(query).fetchall()
     return found
+
+
+def _comparable(column: str) -> sql.Composable:
+    """The expression of a column that both versions write alike: the hash of a version is over all mirrored columns."""
+    if column == "version":
+        return sql.SQL("(version).source_updated_at, (version).observed_at")
+    return sql.Identifier(column)
 
 
 @contextmanager

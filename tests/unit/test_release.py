@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,12 +86,25 @@ def test_the_checksums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
 
 
 def test_the_notes_are_the_section_of_the_version_and_its_links_lead_to_the_files_of_the_tag() -> None:
-    assert changelog.notes(HISTORY, "1.0.0", f"{PAGE}/blob/v1.0.0") == (
+    assert changelog.notes(HISTORY, "1.0.0", PAGE) == (
         f"### Added\n\n- A thing, see [the guide]({PAGE}/blob/v1.0.0/docs/deploy.md#update), "
         "[AWS](https://aws.example) and [above](#changelog).\n"
     )
     with pytest.raises(ValueError, match=r"1\.1\.0"):
         changelog.notes(HISTORY, "1.1.0", PAGE)
+
+
+def test_a_picture_of_the_readme_is_its_file_of_the_tag_and_no_page_about_the_file() -> None:
+    """A host shows `blob` as a page with the file in it, which no browser takes as an image."""
+    text = """![A [b]](docs/b.svg) and ![another](https://pictures.example/c.svg), see [b](docs/b.svg)
+<source srcset="docs/dark.png"> <img src="docs/light.png" alt="src of a picture">
+"""
+    assert changelog.linked(text, PAGE, "1.0.0") == (
+        f"![A [b]]({PAGE}/raw/v1.0.0/docs/b.svg) and ![another](https://pictures.example/c.svg), "
+        f"see [b]({PAGE}/blob/v1.0.0/docs/b.svg)\n"
+        f'<source srcset="{PAGE}/raw/v1.0.0/docs/dark.png"> '
+        f'<img src="{PAGE}/raw/v1.0.0/docs/light.png" alt="src of a picture">\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,6 +314,8 @@ def test_the_same_commit_gives_the_same_bytes_in_another_folder(whole: Path, tmp
     version = readiness.version_of(whole)
     wheel = f"clerk_supabase_cli-{version}-py3-none-any.whl"
     assert {"SHA256SUMS", "NOTES.md", "template-arm64.yaml", wheel} <= set(names[0])
+    readme = (made[0] / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"""[("](?:docs|sql|examples)/|\]\([A-Z]+\.md""", readme) == []
     for file in made[0].iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
     assert json.loads((made[0] / "inputs.json").read_text())["commit"] == readiness.commit_of(whole)

@@ -100,7 +100,6 @@ def write(source: Path, layers: Mapping[str, Path], inputs: Inputs, output: Path
     *source*: the exported files. *layers*: the built layers, by architecture.
     """
     template = (source / "template.yaml").read_text(encoding="utf-8")
-    files = f"{inputs.page}/blob/v{inputs.version}"
     for architecture, layer in layers.items():
         pack(layer, output / f"layer-{architecture}.zip")
         _write(output / f"template-{architecture}.yaml", released(template, architecture, inputs.page, inputs.version))
@@ -109,9 +108,10 @@ def write(source: Path, layers: Mapping[str, Path], inputs: Inputs, output: Path
     _build_wheel(source, output)
     shutil.copyfile(source / "requirements" / "cli.txt", output / "constraints.txt")
     shutil.copyfile(source / "LICENSE", output / "LICENSE")
-    _write(output / "README.md", changelog.linked((source / "README.md").read_text(encoding="utf-8"), files))
+    readme = (source / "README.md").read_text(encoding="utf-8")
+    _write(output / "README.md", changelog.linked(readme, inputs.page, inputs.version))
     history = (source / "CHANGELOG.md").read_text(encoding="utf-8")
-    _write(output / "NOTES.md", changelog.notes(history, inputs.version, files))
+    _write(output / "NOTES.md", changelog.notes(history, inputs.version, inputs.page))
     _write(output / "inputs.json", inputs.text())
     _write(output / SUMS, checksums(output))
 

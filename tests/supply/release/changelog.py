@@ -7,7 +7,12 @@ from datetime import date
 from typing import Final
 
 _SECTION: Final = re.compile(r"^## (?P<title>.+)\n(?P<text>(?:(?!## ).*\n?)*)", re.MULTILINE)
-_RELATIVE: Final = re.compile(r"\]\((?![a-z][a-z0-9+.-]*:|#)(?P<path>[^)\s]+)\)")
+_PATH: Final = r"(?![a-z][a-z0-9+.-]*:|#)(?P<path>[^)\s\"]+)"
+_PICTURES: Final = (
+    re.compile(rf"(?P<before>!\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(){_PATH}"),
+    re.compile(rf'(?P<before><(?:img|source)\b[^>]*? (?:src|srcset)="){_PATH}'),
+)
+_LINK: Final = re.compile(rf"(?P<before>\]\(){_PATH}")
 
 
 def sections(changelog: str) -> dict[str, str]:
@@ -30,19 +35,24 @@ def problems(changelog: str, version: str) -> list[str]:
 
 
 def notes(changelog: str, version: str, page: str) -> str:
-    """The section of a version, without its title; each link to a file of the project leads below *page*.
+    """The section of a version, without its title; its links lead to the files of the tag, as in `linked`.
 
     Raises ValueError without such a section.
     """
     for title, text in sections(changelog).items():
         if title.split(" - ")[0].strip("[]") == version:
-            return f"{linked(text, page)}\n"
+            return f"{linked(text, page, version)}\n"
     raise ValueError(f"no section of {version}")
 
 
-def linked(text: str, page: str) -> str:
-    """Markdown whose links to files of the project lead below *page*, the address of the project's files."""
-    return _RELATIVE.sub(lambda found: f"]({page}/{found['path']})", text)
+def linked(text: str, page: str, version: str) -> str:
+    """Markdown whose links to files of the project lead to the tag of a version. *page*: the address of the project.
+
+    A link leads to the page that shows the file, a picture to the file itself.
+    """
+    for pattern in _PICTURES:
+        text = pattern.sub(rf"\g<before>{page}/raw/v{version}/\g<path>", text)
+    return _LINK.sub(rf"\g<before>{page}/blob/v{version}/\g<path>", text)
 
 
 def _is_day(text: str) -> bool:

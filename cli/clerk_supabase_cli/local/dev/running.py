@@ -14,6 +14,7 @@ from typing import Final
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.private_files import PROCESS_VARIABLE, private_folder, write_privately
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE, find_root, is_installed
 
 _FILE: Final = "dev.json"
 _SHELL_FILE: Final = "env"
@@ -97,9 +98,9 @@ def running_stack(root: Path) -> RunningStack:
     try:
         stack = RunningStack(**json.loads((private_folder(root) / _FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError) as error:
-        raise NotRunning(_WHAT_TO_DO) from error
+        raise NotRunning(_what_to_do()) from error
     if not _is_alive(stack.process_id):
-        raise NotRunning(_WHAT_TO_DO)
+        raise NotRunning(_what_to_do())
     return stack
 
 
@@ -115,6 +116,14 @@ _STALE: Final = (
     "keep `make dev` running in another terminal, and source .local/env again"
 )
 _WHAT_TO_DO: Final = "no stack of this checkout runs: start one in another terminal with `make dev`"
+_WHAT_TO_DO_WITHOUT_A_CHECKOUT: Final = (
+    "this command is installed without a checkout, and finds no stack of `make dev`: "
+    f"name the checkout in {CHECKOUT_VARIABLE}"
+)
+
+
+def _what_to_do() -> str:
+    return _WHAT_TO_DO_WITHOUT_A_CHECKOUT if is_installed(find_root()) else _WHAT_TO_DO
 
 
 def _is_alive(process_id: int) -> bool:
