@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from clerk_supabase.reconcile.corrections.deletes import UNLISTED
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console import plots
 from clerk_supabase_cli.console.hub import LISTED, Hub
@@ -72,6 +73,11 @@ def with_counts(**counts: int) -> RunSummary:
     return replace(RUN, counts={"user": {"compared": 9, **counts}}, reason="a later run asks Clerk again")
 
 
+def with_young(run: RunSummary) -> RunSummary:
+    """A run after a list without objects that were there a moment ago."""
+    return replace(run, reason=f"{UNLISTED} 300 s: 1; a later run asks about them")
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
@@ -87,6 +93,8 @@ def with_counts(**counts: int) -> RunSummary:
         (seen(DATABASE, with_counts(different=2, older=2), RUN), "Postgres differs from Clerk in 2 objects"),
         (seen(DATABASE, with_counts(**{"deleted here": 3, "restored": 2})), "Postgres differs from Clerk in 1 object"),
         (seen(DATABASE, RUN, with_counts(awaiting=1)), "Postgres is true to Clerk"),
+        (seen(DATABASE, with_young(RUN)), "Postgres may differ from Clerk in new objects"),
+        (seen(DATABASE, with_young(with_counts(awaiting=2))), "Postgres differs from Clerk in 2 objects"),
         (seen(compared(None)), "Postgres was never compared with Clerk as a whole"),
         (seen(compared(50 * HOUR)), "Postgres was not compared with Clerk lately"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+from clerk_supabase.reconcile.corrections.deletes import UNLISTED
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.checks.ages import OLDEST_USERS_SECONDS
@@ -65,6 +66,8 @@ def _of_comparisons(seen: Seen, database: Database) -> Verdict:
         return Verdict("look", "The last comparison left differences", tuple(_about_truth(seen)))
     if newest and (number := left(newest)):
         return Verdict("look", f"Postgres differs from Clerk in {counted(number, 'object')}", tuple(_about_truth(seen)))
+    if newest and UNLISTED in (newest.reason or ""):
+        return Verdict("look", "Postgres may differ from Clerk in new objects", tuple(_about_truth(seen)))
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
