@@ -110,6 +110,20 @@ def test_what_a_complete_comparison_left_for_later_is_told_below_the_headline() 
     assert verdict(seen(DATABASE, with_counts()), NOW).facts[-1] == "run 7: a later run asks Clerk again"
 
 
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (replace(RUN, counts={"user": {"extra": 1, "deleted": 1}, "membership": {"extra": 5}}), "repaired all"),
+        (replace(RUN, counts={"user": {"extra": 2, "deleted": 1, "awaiting": 1}}), "repaired 1"),
+        # A row held up by a lock is told in the reason alone.
+        (replace(RUN, counts={"user": {"stale": 2, "repaired": 1}}, reason="rows held up by locks: 1"), "repaired 1"),
+    ],
+)
+def test_rows_hidden_with_their_user_count_as_repaired(run: RunSummary, words: str) -> None:
+    [told] = [each for each in verdict(seen(DATABASE, run), NOW).facts if "differences and" in each]
+    assert told.endswith(words)
+
+
 def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:
     state = seen()
     state.outages["tables"] = Outage(NOW, NOW, "no answer in the time to connect")
