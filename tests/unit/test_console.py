@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from clerk_supabase.reconcile.corrections.deletes import UNLISTED
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console import plots
 from clerk_supabase_cli.console.hub import LISTED, Hub
@@ -72,6 +73,11 @@ def with_counts(**counts: int) -> RunSummary:
     return replace(RUN, counts={"user": {"compared": 9, **counts}}, reason="a later run asks Clerk again")
 
 
+def with_young(run: RunSummary) -> RunSummary:
+    """A run after a list without objects that were there a moment ago."""
+    return replace(run, reason=f"{UNLISTED} 300 s: 1; a later run asks about them")
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [
@@ -87,6 +93,8 @@ def with_counts(**counts: int) -> RunSummary:
         (seen(DATABASE, with_counts(different=2, older=2), RUN), "Postgres differs from Clerk in 2 objects"),
         (seen(DATABASE, with_counts(**{"deleted here": 3, "restored": 2})), "Postgres differs from Clerk in 1 object"),
         (seen(DATABASE, RUN, with_counts(awaiting=1)), "Postgres is true to Clerk"),
+        (seen(DATABASE, with_young(RUN)), "Postgres may differ from Clerk in new objects"),
+        (seen(DATABASE, with_young(with_counts(awaiting=2))), "Postgres differs from Clerk in 2 objects"),
         (seen(compared(None)), "Postgres was never compared with Clerk as a whole"),
         (seen(compared(50 * HOUR)), "Postgres was not compared with Clerk lately"),
     ],
@@ -100,6 +108,20 @@ def test_what_a_complete_comparison_left_for_later_is_told_below_the_headline() 
     told = verdict(seen(DATABASE, with_counts(awaiting=1)), NOW)
     assert "run 7: a later run asks Clerk again" in told.facts
     assert verdict(seen(DATABASE, with_counts()), NOW).facts[-1] == "run 7: a later run asks Clerk again"
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (replace(RUN, counts={"user": {"extra": 1, "deleted": 1}, "membership": {"extra": 5}}), "repaired all"),
+        (replace(RUN, counts={"user": {"extra": 2, "deleted": 1, "awaiting": 1}}), "repaired 1"),
+        # A row held up by a lock is told in the reason alone.
+        (replace(RUN, counts={"user": {"stale": 2, "repaired": 1}}, reason="rows held up by locks: 1"), "repaired 1"),
+    ],
+)
+def test_rows_hidden_with_their_user_count_as_repaired(run: RunSummary, words: str) -> None:
+    [told] = [each for each in verdict(seen(DATABASE, run), NOW).facts if "differences and" in each]
+    assert told.endswith(words)
 
 
 def test_an_outage_is_told_with_the_earliest_begin_of_all_readers() -> None:

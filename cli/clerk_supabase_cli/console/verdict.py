@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+from clerk_supabase.reconcile.corrections.deletes import UNLISTED
 from clerk_supabase.reconcile.records import RunSummary
 from clerk_supabase_cli.console.seen import Seen
 from clerk_supabase_cli.doctor.checks.ages import OLDEST_USERS_SECONDS
@@ -65,6 +66,8 @@ def _of_comparisons(seen: Seen, database: Database) -> Verdict:
         return Verdict("look", "The last comparison left differences", tuple(_about_truth(seen)))
     if newest and (number := left(newest)):
         return Verdict("look", f"Postgres differs from Clerk in {counted(number, 'object')}", tuple(_about_truth(seen)))
+    if newest and UNLISTED in (newest.reason or ""):
+        return Verdict("look", "Postgres may differ from Clerk in new objects", tuple(_about_truth(seen)))
     return Verdict("good", "Postgres is true to Clerk", tuple(_about_truth(seen)))
 
 
@@ -84,9 +87,13 @@ def last_complete(seen: Seen) -> RunSummary | None:
     return next((run for run in seen.runs if run.state == "complete" and not run.is_dry_run), None)
 
 
-def repaired(run: RunSummary) -> int:
-    """The number of differences that a run has repaired, or given to the queue."""
-    return sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
+def repaired(run: RunSummary) -> str:
+    """The number of differences that a run has repaired, or given to the queue; `all` if it left none.
+
+    Rows hidden with their user or organization are repaired, and counted with neither.
+    """
+    number = sum(total(run, name) for name in ("repaired", "repairs sent", "deleted", "deletes sent"))
+    return "all" if number and not run.reason and not left(run) else f"{number:,}"
 
 
 def left(run: RunSummary) -> int:
@@ -122,9 +129,7 @@ def _about_truth(seen: Seen) -> Iterator[str]:
         yield f"every row was compared with Clerk within the last {how_long(max(1.0, age))}"
     if run := last_complete(seen):
         found = differences(run)
-        said = (
-            f"found {counted(found, 'difference')} and repaired {repaired(run):,}" if found else "found no difference"
-        )
+        said = f"found {counted(found, 'difference')} and repaired {repaired(run)}" if found else "found no difference"
         yield f"the last complete comparison, run {run.run_id}, {_ago(run)}, {said}"
     newest = _newest_ended(seen)
     if newest and newest.state in ("incomplete", "failed"):

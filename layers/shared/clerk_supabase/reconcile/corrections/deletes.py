@@ -15,6 +15,8 @@ from clerk_supabase.reconcile.corrections.repairs import Repair, settled
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.records import Candidate
 
+UNLISTED: Final = "Clerk does not list objects that were there within the last"
+"""The begin of the sentence about objects too young for a delete: perhaps gone, perhaps not listed yet."""
 _LOOK: Final = "check whether that is right, then allow so many deletes"
 
 
@@ -220,10 +222,7 @@ def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
     """Sentences about objects that a later run has to check: young objects, and objects absent for the first time."""
     margin = work.settings.delete_margin_ms / 1000
     if young:
-        yield (
-            f"Clerk does not list objects that were there within the last {margin:g} s: {young:,}; a later run asks "
-            "about them"
-        )
+        yield (f"{UNLISTED} {margin:g} s: {young:,}; a later run asks about them")
     if absent and not work.begun.run.is_dry_run:
         yield (
             f"Clerk says for the first time that objects are gone: {absent:,}; a run that is at least {margin:g} s "
