@@ -1,4 +1,4 @@
-"""What one test leaves in the session of a worker does not reach the next, and a lost session is replaced."""
+"""The session of a worker is lent to the next test without its settings and locks, and a lost session is replaced."""
 
 from __future__ import annotations
 
