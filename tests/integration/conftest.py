@@ -10,7 +10,6 @@ from typing import Any, Final
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
-from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS, EmbeddedPostgres
 from clerk_supabase_cli.standin.backend_api import ClerkApi
@@ -131,9 +130,9 @@ def databases(servers: Mapping[int, Server], postgres_version: int) -> Databases
 
 
 @pytest.fixture
-def database(databases: Databases) -> Iterator[Database]:
+def database(databases: Databases, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated database without a row."""
-    database = databases.take()
+    database = databases.take(with_session="store" in request.fixturenames)
     yield database
     databases.give_back(database)
 
@@ -168,11 +167,10 @@ def admin(database: Database) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def store(database: Database) -> Iterator[Store]:
+def store(databases: Databases, database: Database) -> Iterator[Store]:
     """A worker."""
-    store = Store(Fixed(database.worker_url))
-    yield store
-    store.close()
+    with databases.worker(database) as store:
+        yield store
 
 
 @pytest.fixture(scope="module")

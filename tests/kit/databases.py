@@ -6,7 +6,7 @@ import itertools
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -15,9 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.found_kinds import FACTS
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from tests.kit.kept_sessions import KeptSessions
 
 WORKER = "clerk_sync_worker"
 SESSION = "clerk_sync_session"
@@ -29,7 +32,7 @@ Rows = list[tuple[Any, ...]]
 _END_SESSIONS: Final = sql.SQL("select pg_terminate_backend(pid) from pg_stat_activity where datname = {}")
 _END_OTHER_SESSIONS: Final = (
     "select pg_terminate_backend(pid) from pg_stat_activity "
-    "where datname = current_database() and pid <> pg_backend_pid()"
+    "where datname = current_database() and pid not in (pg_backend_pid(), %s)"
 )
 
 
@@ -92,6 +95,7 @@ class Databases:
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._free: list[Database] = []
         self._caretakers: dict[str, Connection] = {}
+        self._workers = KeptSessions()
         self._set_password(SUPERUSER, server.password)
         self._template = self.create()
         url = server.url(self._template)
@@ -102,10 +106,13 @@ class Databases:
         with psycopg.connect(url) as connection:
             self._as_migrated = _everything_but_rows(connection)
 
-    def take(self) -> Database:
-        """A migrated database without a row."""
-        if self._free:
-            return self._free.pop()
+    def take(self, *, with_session: bool = False) -> Database:
+        """A migrated database without a row. *with_session*: of a worker, from an earlier test, if there is one."""
+        kept = [bool(self._workers.process(database.name)) for database in self._free]
+        if with_session and self._free:
+            return self._free.pop(kept.index(True) if True in kept else -1)
+        if False in kept:
+            return self._free.pop(kept.index(False))
         return Database(self.server, self.create(self._template), self.worker_password, self.pooler_port)
 
     def give_back(self, database: Database) -> None:
@@ -114,6 +121,16 @@ class Databases:
             self._free.append(database)
         else:
             self.drop(database.name)
+
+    @contextmanager
+    def worker(self, database: Database) -> Iterator[Store]:
+        """A worker for one test, whose session may be that of an earlier test. A pooler keeps sessions itself."""
+        if database.pooler_port:
+            with closing(Store(Fixed(database.worker_url))) as store:
+                yield store
+        else:
+            with self._workers.lent(database.name, database.worker_url) as store:
+                yield store
 
     def copy(self, original: Database) -> Database:
         """A database with the same rows, to be dropped. Ends the sessions of the original."""
@@ -164,10 +181,12 @@ class Databases:
         """Ends the sessions that are kept open."""
         if self._connection is not None:
             self._connection.close()
+        self._workers.end_all()
         for name in list(self._caretakers):
             self._dismiss(name)
 
     def _dismiss(self, name: str) -> None:
+        self._workers.end(name)
         if caretaker := self._caretakers.pop(name, None):
             caretaker.close()
 
@@ -180,7 +199,7 @@ class Databases:
             # A worker that the test cut off may still hold locks: beside it, this could end in a deadlock, which the
             # next test would count as its own. A pooler keeps its sessions: it would have to connect again.
             if not database.pooler_port:
-                caretaker.execute(_END_OTHER_SESSIONS)
+                caretaker.execute(_END_OTHER_SESSIONS, [self._workers.process(database.name)])
             # A database that is dropped need not be emptied, for which a new session reads much of the catalogue.
             return _everything_but_rows(caretaker) == self._as_migrated and empty(caretaker) <= _MOST_DEAD_ROWS
         except psycopg.Error:

@@ -18,6 +18,7 @@ from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.operate.objects.manifest import write_manifest
 from tests.kit import servers
 from tests.kit.databases import SESSION, Connection, Database, Databases, _everything_but_rows
+from tests.kit.kept_sessions import KeptSessions
 from tests.kit.objects import made_by_migrations
 from tests.kit.supabase import Supabase
 
@@ -55,6 +56,7 @@ class PreparedDatabases(Databases):
         self._names = (f"mutated_{number}" for number in range(1, 1_000_000))
         self._free: list[Database] = []
         self._caretakers: dict[str, Connection] = {}
+        self._workers = KeptSessions()
         self._template = template
         self.called: set[str] = set()
         self._calls: dict[str, dict[str, int]] = {}
