@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_edits_by_hand_are_found_within_the_bound(rig: Rig) -> None:
         "update clerk.organization_memberships set role = 'org:owner' where clerk_membership_id = %s", [edited]
     )
     assert minutes_until(rig, lambda: role(rig, edited) == "org:admin") <= BOUND
+
+
+def test_a_quick_run_reads_on_while_a_page_ends_with_the_first_moment_that_is_new(databases: Databases) -> None:
+    def at_last_many_at_once(world: World) -> None:
+        organization = world.create_organization({})
+        for number in range(610):
+            world.now += 1_000
+            world.add_membership(organization["id"], f"user_{number:026}", role="org:admin")
+        for membership in list(world.memberships.values())[100:]:
+            membership["created_at"] = world.now
+
+    with mirror(databases, 610, at_last_many_at_once) as mirrored, mirrored() as rig:
+        [first] = {each["created_at"] for each in list(rig.world.memberships.values())[100:]}
+        watermark = value(rig.admin, "select as_of from clerk_sync.reconcile_runs")
+        rig.settings = replace(rig.settings, overlap_ms=watermark - first)
+        assert quick(rig).state == "complete"
+        asked = [each for each in rig.api.requests if each.path == "/organization_memberships"]
+        # A page has 500 of the 510, and the next page begins a little earlier.
+        assert [each.value("offset") for each in asked if each.value("order_by") == "-created_at"] == ["0", "480"]
 
 
 def test_many_memberships_of_one_moment_are_compared(databases: Databases) -> None:
