@@ -116,6 +116,24 @@ def test_a_table_that_was_secured_must_stay_so_whatever_its_schema(
     assert verdict == "ok" or '"Of the app".notes' in words
 
 
+@pytest.mark.parametrize("owner", ["user", "organization"])
+def test_a_table_whose_policies_of_secure_were_replaced_by_an_open_one_is_named(
+    owner: LiteralString, doctor: Doctor, admin: Connection
+) -> None:
+    admin.execute("create table public.notes (id int primary key); create table public.news (id int primary key)")
+    admin.execute("alter table public.news enable row level security")
+    admin.execute("create policy everybody on public.news for select using (true)")
+    admin.execute("select clerk_sync.secure('public.notes', %s)", [owner])
+    assert doctor.verdict("row-level-security")[0] == "ok"
+    for name in ("select", "insert", "update", "delete"):
+        admin.execute(sql.SQL("drop policy {} on public.notes").format(sql.Identifier(f"clerk_sync_{name}")))
+    admin.execute('create policy "All of it" on public.notes using (true)')
+    verdict, words = doctor.verdict("row-level-security")
+    assert verdict == "fail"
+    assert "public.notes was secured, and its policies now let everybody in: All of it" in words
+    assert "public.news" not in words
+
+
 def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: Connection) -> None:
     admin.execute("""
         create table public.notes (id int primary key);
@@ -149,14 +167,31 @@ def test_a_published_table_whose_policy_fails_with_clerks_token_is_named(doctor:
         create policy p on public.written for insert with check (owner = auth.uid());
         create policy p on public.of_others to service_role using (owner = auth.uid());
         create policy p on public.private using (owner = auth.uid());
+        create domain public.own_id as uuid;
+        create domain public."Own id" as public.own_id;
+        create function public.my_id() returns public.own_id language plpgsql stable as
+        $$ begin return auth.jwt() ->> 'sub'; end $$;
+        create table public.by_domain (owner uuid);
+        create table public.by_domain_of_domain (owner uuid);
+        create table public.by_function (owner uuid);
+        create policy p on public.by_domain using (owner = (auth.jwt() ->> 'sub')::public.own_id);
+        create policy p on public.by_domain_of_domain using (owner = (auth.jwt() ->> 'sub')::public."Own id");
+        create policy p on public.by_function using (owner = public.my_id());
         create publication supabase_realtime
-        for table public.direct, public.through, public.by_text, public.written, public.of_others, clerk.users;
+        for table public.direct, public.through, public.by_text, public.written, public.of_others, clerk.users,
+            public.by_domain, public.by_domain_of_domain, public.by_function;
     """)
     report = doctor.examine("realtime")
     assert report.verdicts == {"realtime": "fail"}
     words = report.words("realtime")
-    assert re.findall(r"(\S+) is published to Realtime", words) == ["public.direct", "public.through"]
-    for table in re.findall(r"alter publication supabase_realtime drop table [a-z.]+", words):
+    assert re.findall(r"(\S+) is published to Realtime", words) == [
+        "public.by_domain",
+        "public.by_domain_of_domain",
+        "public.by_function",
+        "public.direct",
+        "public.through",
+    ]
+    for table in re.findall(r"alter publication supabase_realtime drop table [a-z_.]+", words):
         admin.execute(table.encode())
     assert doctor.verdict("realtime")[0] == "ok"
     admin.execute("alter publication supabase_realtime add table clerk_sync.entities")

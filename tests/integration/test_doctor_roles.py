@@ -187,6 +187,44 @@ def test_any_other_setting_that_a_role_made_for_itself_is_found_and_what_is_prin
     assert doctor.verdict("role-settings")[0] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("role", "setting"),
+    [
+        (WORKER, "default_transaction_read_only = on"),
+        (WORKER, "role = authenticated"),
+        (WORKER, "statement_timeout = 1"),
+        (SESSION, "role = anon"),
+    ],
+)
+def test_a_login_that_the_roles_own_settings_prevent_names_the_statements_that_end_them(
+    role: str, setting: LiteralString, database: Database, doctor: Doctor, admin: Connection
+) -> None:
+    check = "worker-login" if role == WORKER else "session-login"
+    where = sql.SQL("in database {}").format(sql.Identifier(database.name))
+    admin.execute("grant anon, authenticated to clerk_sync_worker; grant anon to clerk_sync_session")
+    admin.execute(sql.SQL("alter role {} {} set {}").format(sql.Identifier(role), where, sql.SQL(setting)))
+    try:
+        verdict, words = doctor.verdict(check)
+        assert verdict == "fail"
+        assert "settings of the role may be the cause: alter role" in words
+        for statement in re.findall(r"alter role [^;]*;", words):
+            admin.execute(statement)
+        assert doctor.verdict(check)[0] == "ok"
+    finally:
+        admin.execute(sql.SQL("alter role {} {} reset all").format(sql.Identifier(role), where))
+        admin.execute("revoke anon, authenticated from clerk_sync_worker; revoke anon from clerk_sync_session")
+
+
+def test_a_wrong_password_is_no_matter_of_settings(doctor: Doctor, database: Database, admin: Connection) -> None:
+    wrong = database.worker_url.replace(database.worker_password, "not-its-password")
+    where = sql.SQL("in database {}").format(sql.Identifier(database.name))
+    admin.execute(sql.SQL("alter role clerk_sync_worker {} set search_path = attackers").format(where))
+    try:
+        assert "give the role that password again" in doctor.verdict("worker-login", SYNC_DATABASE_URL=wrong)[1]
+    finally:
+        admin.execute(sql.SQL("alter role clerk_sync_worker {} reset all").format(where))
+
+
 @pytest.mark.parametrize("role", [WORKER, SESSION])
 def test_a_role_can_change_its_own_password_so_it_is_changed_after_a_leak(
     role: str, database: Database, databases: Databases

@@ -66,6 +66,20 @@ def test_changes_lost_before_the_last_run_are_left_to_the_full_run(rig: Rig) -> 
     assert rig.run().findings == 1
 
 
+def test_a_new_user_that_the_app_refuses_is_counted_once(rig: Rig) -> None:
+    """Clerk's list of changes names the user, and then the counts of Clerk and of the table differ by the user."""
+    rig.admin.execute("alter table clerk.users add constraint no_eve check (first_name <> 'Eve')")
+    rig.world.now += MINUTE
+    eve = rig.world.create_user({"first_name": "Eve"})["id"]
+    cal = rig.world.create_user({"first_name": "Cal"})["id"]
+    report = rig.run("quick")
+    assert (report.counts["user"]["missing"], report.counts["user"]["refused"]) == (2, 1)
+    assert report.counts["user"]["repaired"] == 1
+    assert "1 objects could not be compared or applied" in str(report.reason)
+    assert rig.findings(report)[eve].outcome == "refused"
+    assert cal in rig.shown()
+
+
 def test_missed_deletes_are_found_by_counts(rig: Rig) -> None:
     for number in (10, 2_500, 4_999):
         rig.world.remove_user(user(number))

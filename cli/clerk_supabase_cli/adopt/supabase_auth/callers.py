@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +15,19 @@ from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 _CALL: Final = re.compile(r"""\bauth"?\s*\.\s*"?(uid|jwt|role|email)"?\s*\(|(request\.jwt)""", re.IGNORECASE)
 # As text, this claim is Clerk's id, and right; as a uuid, an error.
-_SUB: Final = re.compile(
+_SUB: Final = (
     r"(?:(?:auth\.jwt\(\)|'request\.jwt\.claims'[^;]{0,60}?)\s*->>?\s*'sub'(?:::text)?|'request\.jwt\.claim\.sub'[^;:]{0,9}"
-    r"(?:::text, true)?)[\s)]*::\s*uuid",
-    re.IGNORECASE,
+    r"(?:::text, true)?)[\s)]*::\s*"
 )
+# The type uuid, and every domain over uuid.
+_UUIDS: Final = """
+    with recursive uuids (oid) as (
+        select 'uuid'::regtype::oid
+        union
+        select t.oid from pg_type as t inner join uuids on t.typbasetype = uuids.oid where t.typtype = 'd'
+    )
+    select t.oid, t.typname::text from pg_type as t inner join uuids on uuids.oid = t.oid order by 2
+"""
 
 # Expressions are printed with the schema of each function, because the search path holds pg_catalog only.
 _EXPRESSIONS: Final = """
@@ -53,7 +61,7 @@ _EXPRESSIONS: Final = """
 """
 _FUNCTIONS: Final = """
     select p.oid, p.oid::regprocedure::text, p.proname::text, concat_ws(' ', p.prosrc, pg_get_function_sqlbody(p.oid)),
-        p.prorettype = 'uuid'::regtype
+        p.prorettype = any(%(uuids)s::oid[])
     from pg_proc as p
     where p.prokind in ('f', 'p') and p.pronamespace::regnamespace::text <> all(%(not_the_apps)s)
     and p.pronamespace <> 'pg_catalog'::regnamespace
@@ -167,10 +175,12 @@ class _Function:
 
 def callers(connection: Connection) -> Callers:
     """Finds every object of the app that asks Supabase Auth for the caller."""
-    where = {"not_the_apps": [*NOT_THE_APPS, mirror_schema(connection)]}
+    uuids: dict[int, str] = dict(connection.execute(_UUIDS).fetchall())
+    where = {"not_the_apps": [*NOT_THE_APPS, mirror_schema(connection)], "uuids": [*uuids]}
+    as_uuid = _cast_to(uuids.values())
     functions = [_Function(*row) for row in connection.execute(_FUNCTIONS, where)]
     asking = _and_their_callers(functions, lambda each: bool(_CALL.search(each.body)))
-    failing = {*_and_their_callers(functions, _function_fails)}
+    failing = {*_and_their_callers(functions, lambda each: _function_fails(each, as_uuid))}
     used: dict[int, list[_Function]] = {}
     for oid, function in connection.execute(_USES, {"functions": [*asking]}):
         used.setdefault(oid, []).append(asking[function])
@@ -192,7 +202,12 @@ def callers(connection: Connection) -> Callers:
         calls, through = _calls(expression), sorted({function.name for function in its})
         if not calls and not through:
             continue
-        fails = _fails(expression) or any(function.oid in failing for function in its)
+        # The name of a domain may be quoted.
+        fails = (
+            _fails(expression, as_uuid)
+            or bool(as_uuid.search(text))
+            or any(function.oid in failing for function in its)
+        )
         found.append(Caller(kind, name, table, calls, through, fails, missing_claims(text)))
         if fails:
             failing_expressions.add(oid)
@@ -219,13 +234,19 @@ def _calls(text: str) -> list[str]:
     return sorted({f"auth.{name.lower()}()" if name else other for name, other in _CALL.findall(text)})
 
 
-def _fails(text: str) -> bool:
-    return bool(_SUB.search(text)) or any(name.lower() == "uid" for name, _ in _CALL.findall(text))
+def _cast_to(types: Iterable[str]) -> re.Pattern[str]:
+    """Return the pattern of a cast of Clerk's id to one of these types, with or without the schema of the type."""
+    names = "|".join(re.escape(each) for each in types)
+    return re.compile(rf"""{_SUB}(?:"?[\w$]+"?\s*\.\s*)?"?(?:{names})(?![\w$])""", re.IGNORECASE)
 
 
-def _function_fails(function: _Function) -> bool:
+def _fails(text: str, as_uuid: re.Pattern[str]) -> bool:
+    return bool(as_uuid.search(text)) or any(name.lower() == "uid" for name, _ in _CALL.findall(text))
+
+
+def _function_fails(function: _Function, as_uuid: re.Pattern[str]) -> bool:
     # A function such as the requesting_user_id() of Clerk's former guide asks, too, and returns a text.
-    return _fails(function.body) or (function.returns_uuid and bool(_CALL.search(function.body)))
+    return _fails(function.body, as_uuid) or (function.returns_uuid and bool(_CALL.search(function.body)))
 
 
 def _and_their_callers(functions: list[_Function], is_one: Callable[[_Function], bool]) -> dict[int, _Function]:

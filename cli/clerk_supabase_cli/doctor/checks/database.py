@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final, LiteralString
 
 from clerk_supabase.credentials import Fixed
@@ -18,7 +19,7 @@ from clerk_supabase_cli.doctor.address import address, tls
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.local.postgres import VERSIONS
-from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.database import Connection, DatabaseFailed
 from clerk_supabase_cli.operate.install.migrations import (
     applied,
     is_restored_without_list,
@@ -64,6 +65,8 @@ _ADVICE: Final = (
     ("the pooler of Supabase fails", _STRING_IS_RIGHT),
     ("run: clerk-supabase migrate", _MIGRATE),
 )
+# The error of a statement has a SQLSTATE; the failure of a connection has none.
+_OF_STATEMENT: Final = re.compile(r"\([0-9A-Z]{5}\)|read-only")
 # Reserved: Clerk's ids have another form.
 _NOBODY: Final = json.dumps(
     {
@@ -153,12 +156,12 @@ def database_tls(patient: Patient) -> Iterator[Finding]:
 
 def worker_login(patient: Patient) -> Iterator[Finding]:
     """Connects as sync and retry do, with their own code."""
-    yield from _log_in(patient, patient.worker_url(), _check_as_worker)
+    yield from _log_in(patient, patient.worker_url(), WORKER_ROLE, _check_as_worker)
 
 
 def session_login(patient: Patient) -> Iterator[Finding]:
     """Acts as a user, as the session function does with every request; the user of the check does not exist."""
-    yield from _log_in(patient, patient.session_url(), _check_as_session)
+    yield from _log_in(patient, patient.session_url(), SESSION_ROLE, _check_as_session)
 
 
 def worker_rights(patient: Patient) -> Iterator[Finding]:
@@ -208,6 +211,23 @@ def migrations(patient: Patient) -> Iterator[Finding]:
 
 def role_settings(patient: Patient) -> Iterator[Finding]:
     """Checks the settings of the roles. A role may change its own settings, which outlast a stolen password."""
+    faults = [*_faults_of_settings(patient)]
+    for each in faults:
+        yield warn(each.found, f"{each.todo} (the role itself may set it: see docs/security.md, After a leak)")
+    if not faults:
+        yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")
+
+
+@dataclass(frozen=True, slots=True)
+class _FaultOfSetting:
+    """A setting of a role that differs from the migrations, and the statements that put it right."""
+
+    role: str
+    found: str
+    todo: str
+
+
+def _faults_of_settings(patient: Patient) -> Iterator[_FaultOfSetting]:
     wanted = {
         (role, name): value
         for migration in read_migrations(patient.named.root)
@@ -222,19 +242,17 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
         value, of_database = effective.get((role, name), ("", False))
         restore = [f"alter role {role} in database {of_database} reset {name};"] if of_database else []
         restore.append(f"alter role {role} set {name} = '{wanted[role, name]}';")
-        yield warn(
+        yield _FaultOfSetting(
+            role,
             f"{role}: {name} is {value or 'not set'}, the migrations set {wanted[role, name]}",
-            f"{' '.join(restore)} (the role itself may change it: see docs/security.md, After a leak)",
+            " ".join(restore),
         )
     added = [(role, name, of_database) for role, name, _, of_database in found if (role, name) not in wanted]
     for role, name, of_database in added:
         place = f" in database {of_database}" if of_database else ""
-        yield warn(
-            f"{role}: {name} is set, which no migration does",
-            f"alter role {role}{place} reset {name}; (the role itself may set it: see docs/security.md, After a leak)",
+        yield _FaultOfSetting(
+            role, f"{role}: {name} is set, which no migration does", f"alter role {role}{place} reset {name};"
         )
-    if not altered and not added:
-        yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")
 
 
 def retention(patient: Patient) -> Iterator[Finding]:
@@ -265,17 +283,27 @@ def _of_url(url: Fixed, judge: Callable[[ConnectionString], Iterator[Finding]]) 
         yield from judge(given)
 
 
-def _log_in(patient: Patient, url: Fixed, check: Callable[[Store], None]) -> Iterator[Finding]:
+def _log_in(patient: Patient, url: Fixed, role: str, check: Callable[[Store], None]) -> Iterator[Finding]:
     with closing(Store(url, patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
         try:
             check(store)
         except ClerkSupabaseError as error:
             todo = next((todo for sign, todo in _ADVICE if sign in str(error)), _STORE_ANEW)
-            yield fail(str(error), todo)
+            is_of_statement = bool(_OF_STATEMENT.search(str(error)))
+            yield fail(str(error), (is_of_statement and _advice_about_settings(patient, role)) or todo)
         else:
             mode = parse(url.value(), url.source).parameters.get("sslmode", "verify-full")
             verified = "; the certificate is good" if mode == "verify-full" else ""
             yield ok(f"its role logs in and may do its work{verified}")
+
+
+def _advice_about_settings(patient: Patient, role: str) -> str:
+    """Return the statements that end the role's own settings: first of all, these may keep the role from its work."""
+    try:
+        faults = [each.todo for each in _faults_of_settings(patient) if each.role == role]
+    except (DatabaseFailed, NotLookedAt):
+        return ""
+    return f"settings of the role may be the cause: {' '.join(faults)} then look again" if faults else ""
 
 
 def _check_as_worker(store: Store) -> None:

@@ -31,7 +31,13 @@ _TABLES: Final = r"""
             and 'true' in (pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
             order by 1
         ),
-        c.relkind = 'p' or c.relispartition
+        c.relkind = 'p' or c.relispartition,
+        -- secure() fills the column of the owner from the token.
+        exists (
+            select from pg_attrdef as d
+            where d.adrelid = c.oid
+            and pg_get_expr(d.adbin, d.adrelid) ~ '\mrequesting_(user|organization)_id\(\)'
+        )
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
     cross join lateral (
         select
@@ -101,6 +107,8 @@ class _Table:
     """Names of its permissive policies with `true` as their condition."""
     is_partitioned: bool
     """True: the table has partitions, or is one. clerk_sync.secure() takes neither."""
+    takes_owner_of_token: bool
+    """True: a column of the table is filled from the caller's token, as by clerk_sync.secure()."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
@@ -190,6 +198,12 @@ def _openings(connection: Connection, tables: Sequence[_Table]) -> Iterator[Find
 
 
 def _problems_of_the_apps(tables: Sequence[_Table]) -> Iterator[Finding]:
+    for table in tables:
+        if table.takes_owner_of_token and table.open_policies and not (table.is_ours or table.is_secured):
+            yield fail(
+                f"{table.name} was secured, and its policies now let everybody in: {', '.join(table.open_policies)}",
+                f"drop these policies, and: {_TO_SECURE}; if that is meant, drop the default of the owner's column",
+            )
     bare = [table for table in tables if not (table.is_ours or table.is_secured or table.has_security)]
     for of, todo in (
         ([table for table in bare if not table.is_partitioned], _TO_SECURE),

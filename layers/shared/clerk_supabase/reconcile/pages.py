@@ -152,7 +152,7 @@ class Comparison:
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self._unreadable: set[str] = set()
         self.missing_created: list[int] = []
-        """The moments of creation of the objects that are missing until their repairs are applied."""
+        """The moments of creation of the objects that are missing until their repairs are applied, or stay missing."""
 
     def page(
         self, items: Sequence[Item], odd: Sequence[str], *, since: int | None = None, until: int | None = None
@@ -332,20 +332,25 @@ class Comparison:
         if not to_repair:
             return
         sender = self._work.sender(len(to_repair))
-        self._send(sender, to_repair, differing)
-        if not sender.are_done_at_once:
-            self.missing_created += [item.created_at for item in missing if item.created_at is not None]
+        failed = self._send(sender, to_repair, differing)
+        self.missing_created += [
+            item.created_at
+            for item in missing
+            if item.created_at is not None and (not sender.are_done_at_once or item.id in failed)
+        ]
 
-    def _send(self, sender: Repairs, items: Sequence[Item], differing: Collection[str]) -> None:
+    def _send(self, sender: Repairs, items: Sequence[Item], differing: Collection[str]) -> set[str]:
+        """Send repairs, and return the ids of the objects that the tables did not take."""
         run_id, kind = self._work.run_id, self.window.kind
         if not FACTS[kind].carrier:
-            self._send_repairs(sender, [Repair(run_id, kind, each.id, each.observed_at, each.json()) for each in items])
-            return
+            own = [Repair(run_id, kind, each.id, each.observed_at, each.json()) for each in items]
+            return self._send_repairs(sender, own)
         held = [self._held(item) for item in items]
         for object_id, *parents in held:
             if not any(parents):
                 self._note_unusable(object_id, UnusableEvent("Clerk's list names no payer"))
         listed = {item.id: item for item in items if item.id in differing}
+        failed: set[str] = set()
         for start in range(0, len(held), _READ_AT_ONCE):
             some = held[start : start + _READ_AT_ONCE]
             repairs = repairs_with_listed(
@@ -357,7 +362,8 @@ class Comparison:
                 received_at=self._work.clock_ms(),
                 features=self._work.features,
             )
-            self._send_repairs(sender, [each for each in repairs if self._is_readable(each)])
+            failed |= self._send_repairs(sender, [each for each in repairs if self._is_readable(each)])
+        return failed
 
     def _is_readable(self, repair: Repair) -> bool:
         """Tells whether a carrier can be applied. As a message, an unreadable carrier would be parked."""
@@ -376,7 +382,7 @@ class Comparison:
         parents = {of_kind: content.get(column) for column, of_kind in FACTS[self.window.kind].parents.items()}
         return item.id, parents.get("user"), parents.get("organization")
 
-    def _send_repairs(self, sender: Repairs, repairs: Sequence[Repair]) -> None:
+    def _send_repairs(self, sender: Repairs, repairs: Sequence[Repair]) -> set[str]:
         run_id, kind = self._work.run_id, self.window.kind
         became = sender.send(self._runs.store, repairs, self._work.clock_ms())
         ids = settled(repairs, became)
@@ -385,6 +391,7 @@ class Comparison:
         self._add("refused", len(ids.refused))
         for repair, outcome in zip(repairs, became, strict=True):
             self._count_repair(len(repair.brings), outcome)
+        return {*ids.refused, *ids.held_up}
 
     def _count_repair(self, brought: int, outcome: Sent) -> None:
         """Counts the result of a repair. `brought`: number of objects inside its object, each with its own version."""
