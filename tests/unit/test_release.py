@@ -271,8 +271,10 @@ def test_an_earlier_release_without_its_tag_stops_the_release(checkout: Path) ->
     tree(checkout, ["sql/released/0.9.0.json"])
     commit(checkout)
     assert readiness.problems(checkout, "") == [
-        "v0.9.0 is no tag of this repository, so the upgrade from 0.9.0 was not tested with its functions: "
-        "git fetch --tags, and run .ci/run again"
+        (
+            "v0.9.0 is no tag of this repository, so the upgrade from 0.9.0 was not tested with its functions: "
+            "git fetch --tags, and run .ci/run again"
+        )
     ]
     readiness.git(checkout, "tag", "v0.9.0")
     assert readiness.problems(checkout, "") == []
