@@ -177,6 +177,10 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "the view clerk_sync.caller: options is security_barrier=true, security_invoker=on",
     ),
     ("delete from clerk_sync.kinds where kind = 'domain'", "the row kind domain is missing"),
+    (
+        "update clerk_sync.kinds set is_read_by_id = not is_read_by_id where kind = 'domain'",
+        "the row kind domain: is_read_by_id is False, the migrations make it True",
+    ),
     # Rights
     (
         "revoke execute on function clerk_sync.apply(jsonb) from clerk_sync_worker",

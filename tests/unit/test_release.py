@@ -266,6 +266,20 @@ def test_the_tag_of_another_commit_is_never_moved(checkout: Path) -> None:
     assert reason.startswith("v1.0.0 is the tag of another commit")
 
 
+def test_an_earlier_release_without_its_tag_stops_the_release(checkout: Path) -> None:
+    """The tests of the upgrade take the functions of an earlier release from its tag."""
+    tree(checkout, ["sql/released/0.9.0.json"])
+    commit(checkout)
+    assert readiness.problems(checkout, "") == [
+        (
+            "v0.9.0 is no tag of this repository, so the upgrade from 0.9.0 was not tested with its functions: "
+            "git fetch --tags, and run .ci/run again"
+        )
+    ]
+    readiness.git(checkout, "tag", "v0.9.0")
+    assert readiness.problems(checkout, "") == []
+
+
 def test_a_layer_for_another_python_is_not_released() -> None:
     assert readiness.wrong_python("3.13.5") == []
     assert readiness.wrong_python("3.12.1") == ["the layer is for Python 3.13, and LAYER_PYTHON names a Python 3.12.1"]

@@ -46,6 +46,7 @@ def problems(root: Path, passed: str) -> list[str]:
         *_not_frozen(root, version),
         *_untested(root, passed),
         *_tagged(root, version),
+        *_earlier_without_tag(root, version),
     ]
 
 
@@ -113,3 +114,13 @@ def _tagged(root: Path, version: str) -> Iterator[str]:
     )
     if tagged and tagged != commit_of(root):
         yield f"v{version} is the tag of another commit, {tagged[:12]}: a released version never changes"
+
+
+def _earlier_without_tag(root: Path, version: str) -> Iterator[str]:
+    """The tests of the upgrade take the functions of an earlier release from its tag, and else the present ones."""
+    for earlier in sorted(file.stem for file in (root / FROZEN).glob("*.json")):
+        if earlier != version and not git(root, "tag", "--list", f"v{earlier}"):
+            yield (
+                f"v{earlier} is no tag of this repository, so the upgrade from {earlier} was not tested with its "
+                "functions: git fetch --tags, and run .ci/run again"
+            )
