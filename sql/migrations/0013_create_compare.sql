@@ -211,9 +211,9 @@ begin
 end
 $$;
 
--- How the rows of the objects of a page differ from their content, for every kind in the page. columns: {kind: [name,
--- ...]}, the columns of the kinds whose content may be an array, in the order of the array.
-create function clerk_sync.find_differing(page jsonb, columns jsonb default null)
+-- How the rows of the objects of a page differ from their content, for every kind in the page. arrays, columns: as in
+-- compare().
+create function clerk_sync.find_differing(page jsonb, arrays jsonb default '{}', columns jsonb default '{}')
 returns clerk_sync.difference[]
 language plpgsql
 stable
@@ -221,25 +221,22 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target text;
-    type_of_content text;
     more clerk_sync.difference[];
     differing clerk_sync.difference[] := '{}';
 begin
-    for target, type_of_content in
-        select distinct object ->> 'kind', jsonb_typeof(object -> 'content') from jsonb_array_elements(page) as object
+    for target in
+        select distinct object ->> 'kind' from jsonb_array_elements(page) as object
+        where jsonb_typeof(object -> 'content') = 'object'
     loop
-        if type_of_content = 'object' then
-            execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target)
-            into more using page;
-        elsif type_of_content = 'array' then
-            if jsonb_typeof(columns -> target) is distinct from 'array' then
-                raise invalid_parameter_value using message = format('columns names no columns of %s', target);
-            end if;
-            execute format('select array_agg(d) from clerk_sync.%I($1, $2) as d', 'differing_' || target)
-            into more using page, array(select name from jsonb_array_elements_text(columns -> target) as name);
-        else
-            continue;
+        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target) into more using page;
+        differing := differing || coalesce(more, '{}');
+    end loop;
+    for target in select jsonb_object_keys(arrays) loop
+        if jsonb_typeof(columns -> target) is distinct from 'array' then
+            raise invalid_parameter_value using message = format('columns names no columns of %s', target);
         end if;
+        execute format('select array_agg(d) from clerk_sync.%I($1, $2) as d', 'differing_' || target)
+        into more using arrays -> target, array(select jsonb_array_elements_text(columns -> target));
         differing := differing || coalesce(more, '{}');
     end loop;
     return differing;
@@ -289,6 +286,9 @@ begin
                 kind text, id text, source_updated_at bigint, observed_at bigint
             )
             where p.source_updated_at is not null
+            union all
+            select of_kind.key, o ->> 0, (o ->> 1)::bigint, (o ->> 2)::bigint
+            from jsonb_each(request -> 'arrays') as of_kind cross join lateral jsonb_array_elements(of_kind.value) as o
             union all
             select target, listed.id, listed.version::bigint, listed_at
             from rows from (
@@ -400,11 +400,12 @@ end
 $$;
 
 -- Compares one page of a list of Clerk's with the tables, and records the differences. {run, lease, number, kind,
--- tally, since, until, columns, page, ids, versions, observed_at}: page is a batch for apply(), where content may also
--- be an array of the values of the columns, {kind: [name, ...]}; elements without content are compared by version,
--- elements without a version only count as present. ids and versions, a line for each, are a
--- shorter form of such elements. since and until: users created between these moments and missing from the page are
--- extra. tally: the counts of the window before this page. -> null when another process has taken the run over, else
+-- tally, since, until, page, arrays, columns, ids, versions, observed_at}: page is a batch for apply(); elements
+-- without content are compared by version, elements without a version only count as present. arrays is a shorter form
+-- of elements with content, {kind: [[id, source_updated_at, observed_at, value, ...], ...]}, with the values of
+-- columns, {kind: [name, ...]}. ids and versions, a line for each, are a shorter form of elements without content.
+-- since and until: users created between these moments and missing from the page are extra. tally: the counts of the
+-- window before this page. -> null when another process has taken the run over, else
 -- [[kind, id, difference, action], ...]. action: the action of the finding or, for a repair that takes values away,
 -- 'hold'.
 create function clerk_sync.compare(request jsonb)
@@ -422,7 +423,8 @@ declare
     since constant bigint := clerk_sync.moment(request, 'since', true);
     until constant timestamptz := coalesce(to_timestamp(clerk_sync.moment(request, 'until', true) / 1000.0), 'infinity');
     listed_ids constant text[] := coalesce(string_to_array(request ->> 'ids', E'\n'), '{}')
-    || array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text));
+    || array(select p ->> 'id' from jsonb_array_elements(request -> 'page') as p)
+    || array(select o ->> 0 from jsonb_array_elements(request -> 'arrays' -> target) as o);
     counted constant jsonb := clerk_sync.tally(request, 'tally');
     run clerk_sync.reconcile_runs;
     differing clerk_sync.difference[];
@@ -438,7 +440,7 @@ begin
     set reached = coalesce(since, w.reached), tally = counted
     where w.run_id = run.run_id and w.number = of_window;
 
-    differing := clerk_sync.find_differing(request -> 'page', request -> 'columns');
+    differing := clerk_sync.find_differing(request -> 'page', request -> 'arrays', request -> 'columns');
     held := clerk_sync.objects_to_hold(differing);
     found := clerk_sync.find_differences(request, run, listed_ids, differing, held);
 

@@ -91,6 +91,7 @@ PARKED: Final = {
     "received_at": NOW,
 }
 PAGE: Final = [*of_every_kind("1", NOW), *of_every_kind("unknown")]
+FIRST_NAME: Final = {"user": ["first_name"]}
 DAYS: Final = {
     "hold_back_days": 0,
     "purge_by": "delete",
@@ -143,6 +144,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk_sync.compare(jsonb)": [
         of_run(number=1, kind="user", tally=TALLY, since=0, until=NOW, page=PAGE, ids="", versions=""),
         of_run(number=2, kind="membership", tally=TALLY, page=[], ids="orgmem_9", versions="1", observed_at=NOW),
+        of_run(number=3, kind="user", tally=TALLY, arrays={"user": [["user_1", 1, NOW, "Eve"]]}, columns=FIRST_NAME),
     ],
     "clerk_sync.fill(jsonb)": [of_run(page=[*of_every_kind("3")[:2], private_metadata("user_3")])],
     "clerk_sync.rank_rows(jsonb)": [of_run(kind="membership", moments=[0, NOW])],

@@ -65,9 +65,7 @@ def test_content_as_an_array_differs_from_a_row_where_the_same_content_as_an_obj
     shorter = {name: _another(value) for name, value in list(same.items())[:-1]}
     for contents in ([same, *changed], [shorter]):
         as_objects = json.dumps([{"kind": kind, "id": change.id, "content": content} for content in contents])
-        as_arrays = json.dumps(
-            [{"kind": kind, "id": change.id, "content": list(content.values())} for content in contents]
-        )
+        as_arrays = json.dumps([[change.id, 1, 1, *content.values()] for content in contents])
         function = sql.Identifier("clerk_sync", f"differing_{kind}")
         found = admin.execute(sql.SQL("select * from {}(%s)").format(function), [as_objects]).fetchall()
         by_place = sql.SQL("select * from {}(%s, %s)").format(function)
@@ -92,10 +90,10 @@ def _another(value: Any) -> Any:
             return None
 
 
-def test_content_as_an_array_without_the_names_of_its_columns_is_an_error(admin: Connection) -> None:
-    page = json.dumps([{"kind": "user", "id": "user_1", "content": ["user_1"]}])
+def test_arrays_without_the_names_of_their_columns_are_an_error(admin: Connection) -> None:
+    arrays = json.dumps({"user": [["user_1", 1, 1, "Ada"]]})
     with pytest.raises(InvalidParameterValue, match="names no columns of user"):
-        admin.execute("select clerk_sync.find_differing(%s)", [page])
+        admin.execute("select clerk_sync.find_differing('[]', %s)", [arrays])
 
 
 def test_all_columns_of_a_synced_table_are_mirrored_but_its_key_its_parents_and_its_delete(admin: Connection) -> None:

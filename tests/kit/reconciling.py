@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from psycopg import sql
 
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.credentials import Credential, Fixed
+from clerk_supabase.model.facts import Kind
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Function, Store
 from clerk_supabase.reconcile.corrections.repairs import DirectRepairs, QueueRepairs, Repairs
@@ -188,12 +190,18 @@ class _MortalStore(Store):
         twin._left = self._left
         return twin
 
-    def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
+    def call(
+        self,
+        function: Function,
+        argument: Mapping[str, object],
+        page: Sequence[str] = (),
+        arrays: Mapping[Kind, Sequence[str]] = MappingProxyType({}),
+    ) -> Any:
         if function == self._function or self._left[0] < 0:
             self._left[0] -= 1
             if self._left[0] < 0:
                 raise Killed
-        return super().call(function, argument, page)
+        return super().call(function, argument, page, arrays)
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import assert_never
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -32,9 +33,14 @@ def as_json(value: object) -> str:
         raise ChangeRefused("cannot be written as JSON: half a surrogate pair, or nested too deep") from error
 
 
-def with_page(argument: str, page: Sequence[str]) -> str:
-    """Adds the field `page` to the text of a JSON object with at least one field. *page*: elements as JSON texts."""
-    return f'{argument[:-1]},"page":[{",".join(page)}]}}'
+def with_page(argument: str, page: Sequence[str], arrays: Mapping[Kind, Sequence[str]] = MappingProxyType({})) -> str:
+    """Adds the fields `page` and, unless empty, `arrays` to the text of a JSON object with at least one field.
+
+    *page*: elements as JSON texts. *arrays*: the same of arrays, by kind.
+    """
+    by_kind = ",".join(f'"{kind}":[{",".join(texts)}]' for kind, texts in arrays.items())
+    added = [f'"page":[{",".join(page)}]', *([f'"arrays":{{{by_kind}}}'] if by_kind else ())]
+    return f"{argument[:-1]},{','.join(added)}}}"
 
 
 def element_of(change: Change) -> dict[str, object]:
@@ -61,23 +67,33 @@ def _as_jsonb_sorts(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (len(name.encode()), name.encode())))
 
 
-def elements_to_compare(changes: Changes, columns: dict[Kind, list[str]] | None = None) -> list[str]:
-    """JSON of an object and, where it is kept, of its private metadata.
+def elements_to_compare(changes: Changes) -> list[str]:
+    """JSON of an object and, where it is kept, of its private metadata."""
+    return [as_json(element_of(change)) for change in _to_compare(changes)]
 
-    With *columns*, the content of an element is an array: Postgres reads a page of arrays in half the time. The
-    dictionary takes the names of the columns in the order of the array, and belongs to the page. An object with other
-    columns than the first object of its kind stays an object.
+
+def arrays_to_compare(changes: Changes, columns: dict[Kind, list[str]]) -> dict[Kind, str] | None:
+    """JSON of an object and, where it is kept, of its private metadata, by kind: as arrays of id, version and values.
+
+    *columns* takes the names of the columns in the order of the values, and belongs to the page. None for an object
+    with other columns than the first object of its kind.
     """
-    private = [each for each in changes.companions if each.kind == "private_metadata"]
-    elements = []
-    for change in (changes.main, *private):
-        element = element_of(change)
-        if columns is not None and isinstance(change, Upsert):
-            names = list(change.content)
-            if columns.setdefault(change.kind, names) == names:
-                element["content"] = list(change.content.values())
-        elements.append(as_json(element))
-    return elements
+    arrays = {}
+    for change in _to_compare(changes):
+        if not isinstance(change, Upsert):
+            return None
+        names = list(change.content)
+        if columns.setdefault(change.kind, names) != names:
+            return None
+        version = change.version
+        arrays[change.kind] = as_json(
+            [change.id, version.source_updated_at, version.observed_at, *change.content.values()]
+        )
+    return arrays
+
+
+def _to_compare(changes: Changes) -> list[Change]:
+    return [changes.main, *(each for each in changes.companions if each.kind == "private_metadata")]
 
 
 def element_without_content(kind: Kind, object_id: str) -> str:

@@ -157,12 +157,18 @@ class Store:
         """Another store of the same database, with a connection of its own: for another thread."""
         return self._another()
 
-    def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
-        """The JSON answer of a function of clerk_sync. `page`: elements of the argument, already written as JSON.
+    def call(
+        self,
+        function: Function,
+        argument: Mapping[str, object],
+        page: Sequence[str] = (),
+        arrays: Mapping[Kind, Sequence[str]] = MappingProxyType({}),
+    ) -> Any:
+        """The JSON answer of a function of clerk_sync. `page`, `arrays`: as with_page() adds them to the argument.
 
         Raises Retryable and ChangeRefused.
         """
-        text = with_page(as_json(argument), page) if page else as_json(argument)
+        text = with_page(as_json(argument), page, arrays) if page or arrays else as_json(argument)
         with errors_translated():
             [(answer,)] = self._execute((text,), _FUNCTIONS[function])
         return answer

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
 from clerk_supabase.model.clerk_object import NO_VERSION
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
+from clerk_supabase.postgres.batch import arrays_to_compare, element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
 from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.drift import WRONG_CARRIER, Brake, Tally
@@ -129,8 +130,10 @@ class _Read(Struct, frozen=True, gc=False):
     """An object of a page, in the form for the functions of the database."""
 
     id: str
-    elements: tuple[str, ...]
+    elements: Sequence[str] = ()
     """JSON: the object and, where it is kept, its private metadata."""
+    arrays: Mapping[Kind, str] = MappingProxyType({})
+    """The same in the shorter form, instead of elements."""
     is_whole: bool = True
     """False: the object cannot be read, or a part of it cannot be stored."""
 
@@ -147,7 +150,7 @@ class Comparison:
         self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
         self._is_bulk = work.is_bulk
         self._columns: dict[Kind, list[str]] = {}
-        """The order of the columns in contents that are arrays."""
+        """The order of the values in arrays."""
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self._unreadable: set[str] = set()
@@ -182,7 +185,7 @@ class Comparison:
             filled: set[str] = set()
         else:
             fills = self._is_bulk and self._can_fill
-            page = [self._read(item, is_by_place=not fills) for item in items]
+            page = [self._read(item, as_arrays=not fills) for item in items]
             filled = self._fill(page) if fills else set()
             differences = self._by_content(items, page, filled, request)
         self._repair(items, differences, len(filled))
@@ -253,7 +256,11 @@ class Comparison:
         # Hundreds of copies of an object in a page would be compared each with each.
         once = {read.id: read for read in page}.values()
         elements = [element for read in once for element in read.elements]
-        differences = self._runs.compare({**request, "columns": self._columns}, elements)
+        arrays: dict[Kind, list[str]] = {}
+        for read in once:
+            for kind, array in read.arrays.items():
+                arrays.setdefault(kind, []).append(array)
+        differences = self._runs.compare({**request, "columns": self._columns}, elements, arrays)
         found: dict[str, _Found] = {}
         for kind, object_id, difference, action in differences:
             # Private metadata is repaired, or held back, together with its object.
@@ -264,14 +271,16 @@ class Comparison:
             found[object_id] = _Found(difference, action)
         return found
 
-    def _read(self, item: Item, *, is_by_place: bool = True) -> _Read:
-        """The object with its content, or its id alone when it cannot be read. fill() takes no content by place."""
+    def _read(self, item: Item, *, as_arrays: bool = True) -> _Read:
+        """The object with its content, or its id alone when it cannot be read. fill() takes no arrays."""
         # JSON at once: Python's garbage collector would search thousands of dicts again and again.
         changes = self._changes(item)
         if changes is None:
             return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
-        elements = elements_to_compare(changes, self._columns if is_by_place else None)
-        return _Read(item.id, tuple(elements), is_whole=not changes.dropped)
+        arrays = arrays_to_compare(changes, self._columns) if as_arrays else None
+        if arrays is not None:
+            return _Read(item.id, arrays=arrays, is_whole=not changes.dropped)
+        return _Read(item.id, elements_to_compare(changes), is_whole=not changes.dropped)
 
     def _changes(self, item: Item) -> Changes | None:
         try:

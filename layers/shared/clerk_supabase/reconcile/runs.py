@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 from clerk_supabase.clerk.lookups import Held
@@ -154,13 +155,18 @@ class Runs:
             by_object.setdefault(kind, {})[hidden_kind] = number
         return Weight(by_object, answer["hidden"])
 
-    def compare(self, request: Mapping[str, object], page: Sequence[str] = ()) -> Sequence[tuple[str, str, str, str]]:
+    def compare(
+        self,
+        request: Mapping[str, object],
+        page: Sequence[str] = (),
+        arrays: Mapping[Kind, Sequence[str]] = MappingProxyType({}),
+    ) -> Sequence[tuple[str, str, str, str]]:
         """The differences of a page, as kind, id, difference and action.
 
-        See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
+        See the function `compare` in sql/migrations; `page`, `arrays`: as JSON. Raises ChangeRefused for content that
         Postgres refuses.
         """
-        return [tuple(each) for each in _unless_over(self.store.call("compare", request, page))]
+        return [tuple(each) for each in _unless_over(self.store.call("compare", request, page, arrays))]
 
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
         """Inserts the objects of a page that are unknown here; returns kind and id of the known objects.
