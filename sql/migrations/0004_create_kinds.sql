@@ -386,6 +386,21 @@ as $$
     )
 $$;
 
+-- The condition that a function of the app runs before the write of each row, and so may store another value.
+create function clerk_sync.has_trigger_of_app(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'exists (select from pg_catalog.pg_trigger as t inner join pg_catalog.pg_proc as p on t.tgfoid = p.oid '
+        'where t.tgrelid = %L::regclass and t.tgtype & 3 = 3 and t.tgenabled <> ''D'' '
+        'and p.pronamespace <> ''clerk_sync''::regnamespace)',
+        of_kind.relation
+    )
+$$;
+
 -- The part of write_<kind> for the rows `missing`: outcomes into `created`.
 create function clerk_sync.insertion_of_missing(of_kind clerk_sync.kinds)
 returns text
@@ -400,14 +415,14 @@ as $function$
                 insert into {table} as kept ({key}, {columns})
                 select given.{key}, {given_columns} from unnest(missing) as given
                 on conflict ({key}) do nothing
-                returning kept.{key}, row({kept_row})::clerk_sync.{row_type} as stored
+                returning kept.{key}, case when is_watched then row({kept_row})::clerk_sync.{row_type} end as stored
             )
 
             select
                 coalesce(jsonb_object_agg({kind_of_entity} || w.{key}, 'created'), '{none}'), count(*), array_agg(w.stored)
             into created, many, stored
             from written as w;
-            is_altered := is_altered or stored is distinct from missing;
+            is_altered := is_altered or (is_watched and stored is distinct from missing);
 
             -- The app may have made a row a moment ago; or a trigger of the app leaves the row out.
             if many < cardinality(missing) then
@@ -486,8 +501,9 @@ $function$;
 -- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
 -- its element, and deleted_at comes from tombstones, whatever content says of either. Returns {"kind id": outcome} for
 -- the rows written. Rows are compared as values of one type: Postgres would set up a list of their columns in each step
--- of the plan, at each call. The rows as stored are compared with the rows as given in their order, too; only where
--- these differ, or where a trigger wrote to an audited table itself, a search finds what is altered.
+-- of the plan, at each call. Where a trigger of the app runs before writes, the rows as stored are compared with the
+-- rows as given, in their order; only where these differ, or where a trigger wrote to an audited table itself, a search
+-- finds what is altered.
 create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -509,6 +525,7 @@ as $function$
                 created jsonb := '{none}';
                 late jsonb;
                 many integer;
+                is_watched boolean;
                 stored clerk_sync.{row_type}[];
                 rest clerk_sync.{row_type}[];
                 is_altered boolean := false;
@@ -543,12 +560,16 @@ as $function$
                 ) as compared
                 where compared.kept_row is distinct from compared.said_row;
 
+                if changed is not null or missing is not null then
+                    is_watched := {has_trigger};
+                end if;
                 if changed is not null then
                     with written as (
                         update {table} as kept set {set_given}
                         from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
                         where kept.{key} = given.{key}
-                        returning kept.{key}, row({kept_row})::clerk_sync.{row_type} as stored
+                        returning
+                            kept.{key}, case when is_watched then row({kept_row})::clerk_sync.{row_type} end as stored
                     )
 
                     select
@@ -556,7 +577,7 @@ as $function$
                         array_agg(w.stored)
                     into updated, many, stored
                     from written as w;
-                    is_altered := stored is distinct from changed;
+                    is_altered := is_watched and stored is distinct from changed;
 
                     -- A row that is gone was removed a moment ago.
                     if many < cardinality(changed) and exists (
@@ -577,6 +598,7 @@ as $function$
             $body$
             $template$,
         clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
+            'has_trigger', clerk_sync.has_trigger_of_app(of_kind),
             'insert_missing', clerk_sync.insertion_of_missing(of_kind),
             'judge_altered', clerk_sync.judgement_of_altered(of_kind)
         )
@@ -619,12 +641,7 @@ as $function$
                     if
                         filled < (select count(*) from unnest(added) as a where a.kind = {kind})
                         or current_setting('clerk_sync.nested', true) = 'yes'
-                        or exists (
-                            select from pg_catalog.pg_trigger as t
-                            inner join pg_catalog.pg_proc as p on t.tgfoid = p.oid
-                            where t.tgrelid = {table_name}::regclass and t.tgtype & 7 = 7 and t.tgenabled <> 'D'
-                            and p.pronamespace <> 'clerk_sync'::regnamespace
-                        )
+                        or {has_trigger}
                     then
                         update {table} as kept set {set_given}
                         from (
@@ -650,6 +667,7 @@ as $function$
                 $template$,
             clerk_sync.holes_of(of_kind) || jsonb_build_object(
                 'fill_kind', quote_ident('fill_' || of_kind.kind),
+                'has_trigger', clerk_sync.has_trigger_of_app(of_kind),
                 'columns', clerk_sync.for_each('%1$I', of_kind.mirrored_columns),
                 'given_columns', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns),
                 'kept_columns', clerk_sync.for_each('kept.%1$I', of_kind.mirrored_columns),

@@ -62,6 +62,18 @@ def left(found: dict[str, Any]) -> dict[int, str]:
     return {each["row"]["id"]: each["reason"] for each in found["left"]}
 
 
+def test_without_a_column_for_the_address_the_command_says_so_and_which_option_names_one(
+    command: Command, admin: Connection, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "adopt.toml").write_text(MAPPING.replace('update = { email = "mirror.email" }', ""))
+    row(admin, 1, "Ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    said = command.run("adopt", "link").stdout
+    assert "no row was looked up by its address, because adopt.toml maps no column to mirror.email" in said
+    assert "no e-mail address" not in said
+    assert "1 by email" in command.run("adopt", "link", "--email-column", "email").stdout
+
+
 def test_a_verified_address_of_one_user_and_one_row_links_after_a_dry_run_that_changes_nothing(
     command: Command, admin: Connection, store: Store
 ) -> None:

@@ -11,7 +11,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable, NotAllowed
 from clerk_supabase.postgres.store import Queries, Store
 from clerk_supabase.tokens.claims import Claims
-from tests.kit.databases import Connection, Database, rows
+from tests.kit.databases import SESSION, Connection, Database, rows
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.signed_in import claims_of
 
@@ -172,6 +172,20 @@ def test_the_role_of_sync_cannot_act_as_anybody(store: Store) -> None:
         pytest.fail("the worker acts as a user")
     assert nobody_is_left_on(store)
     assert store.apply(alone(upsert("user_1"))) == ["created"]
+
+
+def test_after_a_refusal_on_an_open_connection_users_may_act_again_once_it_is_allowed(
+    users: Store, admin: Connection
+) -> None:
+    with users.as_user(EVE) as queries:
+        assert seen(queries) == ["user_eve"]
+    admin.execute(f"revoke execute on function clerk_sync.mirror_schema() from {SESSION}")
+    with pytest.raises(DatabaseNotReady), users.as_user(ADA):
+        pytest.fail("nobody acts without the right")
+    assert nobody_is_left_on(users)
+    admin.execute(f"grant execute on function clerk_sync.mirror_schema() to {SESSION}")
+    with users.as_user(ADA) as queries:
+        assert seen(queries) == ["user_ada"]
 
 
 def test_a_pending_session_and_a_machine_act_as_no_user(users: Store) -> None:

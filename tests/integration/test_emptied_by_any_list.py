@@ -145,3 +145,25 @@ def test_a_list_without_requests_for_single_objects_is_walked_once_for_all_of_th
     assert (report.state, report.counts["plan"]["repaired"]) == ("complete", len(plans))
     # All plans fit on one page.
     assert report.calls == calls + 1
+
+
+def test_a_subscription_loses_a_value_only_by_clerks_answer_about_its_own_payer(rig: Rig) -> None:
+    """No list shows subscriptions. A run reads the subscriptions of items that differ, and no others."""
+    items = dict(rig.world.billing.items)
+    for each in rig.world.billing.subscriptions.values():
+        each |= {"active_at": None}
+    before = in_table(rig, "subscription")
+    report = rig.run()
+    assert (report.state, in_table(rig, "subscription")) == ("complete", before)
+    [one, *_] = items
+    rig.admin.execute(
+        "update clerk.subscription_items set status = 'by hand' where clerk_subscription_item_id = %s", [one]
+    )
+    assert rig.run().state == "complete"
+    emptied = rig.admin.execute(
+        "select clerk_subscription_id from clerk.subscriptions where active_at is null"
+    ).fetchall()
+    [(of_item,)] = rig.admin.execute(
+        "select clerk_subscription_id from clerk.subscription_items where clerk_subscription_item_id = %s", [one]
+    ).fetchall()
+    assert emptied == [(of_item,)]

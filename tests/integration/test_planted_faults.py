@@ -593,6 +593,51 @@ FAULTS: Final = (
         ),
         first=1,
     ),
+    PlantedFault(
+        "a value that the app's trigger stores is called updated",
+        ("alter",),
+        "is called",
+        together(
+            *(
+                in_function(
+                    f"clerk_sync.write_{kind}(jsonb, clerk_sync.change[])",
+                    {"if is_altered or current_setting('clerk_sync.nested', true) = 'yes' then": "if false then"},
+                )
+                for kind in ("user", "organization", "membership")
+            )
+        ),
+        first=14,
+    ),
+    PlantedFault(
+        "a comparison says that it repaired what the app's trigger keeps different",
+        ("alter", "run"),
+        "says that it repaired",
+        together(
+            in_function(
+                "clerk_sync.is_altered(clerk_sync.reconcile_findings, clerk_sync.entities, timestamptz)",
+                {"finding.action = 'repair' and": "false and"},
+            ),
+            in_function("clerk_sync.kept_by_the_app(clerk_sync.entities)", {"a.kind = known.kind and": "false and"}),
+        ),
+        first=5,
+    ),
+    PlantedFault(
+        "an event whose write the app's trigger skips is called unchanged",
+        ("skip",),
+        "is called unchanged",
+        in_function(
+            "clerk_sync.refuse_kept_row(text)",
+            {"raise restrict_violation using": "return; raise restrict_violation using"},
+        ),
+        first=14,
+    ),
+    PlantedFault(
+        "a row that the app refuses keeps a delete from all other rows",
+        ("refuse",),
+        "is parked, and",
+        in_function("clerk_sync.apply(jsonb)", {"is_hiding and not leaves_children": "false"}),
+        first=39,
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import LiteralString
 
@@ -238,3 +239,57 @@ def test_an_undone_run_shows_all_memberships_but_the_refused_one_again(store: St
     admin.execute(REMOVE)
     finish_deletes(store, lambda: True)
     assert (rows(admin, hidden), rows(admin, UNFINISHED)) == ([], [])
+
+
+def test_a_delete_killed_after_its_refused_row_was_left_ends_with_the_next_delivery(
+    store: Store, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    populate(store)
+    admin.execute(POISON["an error of a trigger"])
+    event = deleted("organization", "org_1", at=5, svix_id="msg_1")
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(store, "finish_delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.apply([event])
+    assert rows(admin, UNFINISHED) == [("organization", "org_1", True)]
+    assert ("organization", "org_1") not in rows(admin, VISIBLE)
+    with acting_as(admin, "authenticated", {"sub": "user_1", "role": "authenticated"}):
+        assert rows(admin, "select from clerk.organization_memberships") == []
+    # An older change of the organization and a new member come in between.
+    answers = store.apply([organization("org_1", at=2, name="Late"), membership("orgmem_9", user_id="user_1", at=9)])
+    assert not any(isinstance(answer, Exception) for answer in answers)
+    assert isinstance(store.apply([event])[0], ChangeRefused)
+    assert rows(admin, VISIBLE) == [("membership", "orgmem_2")]
+    admin.execute(REMOVE)
+    assert store.apply([event, event]) == ["deleted", "duplicate"]
+    assert rows(admin, VISIBLE) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_deletes_with_refused_rows_beside_each_other_come_to_one_end(
+    seed: int, store: Store, admin: Connection, database: Database
+) -> None:
+    """No two sessions wait for each other, and no row is left that the app does not refuse."""
+    populate(store)
+    admin.execute(POISON["an error of a trigger"])
+    events = [deleted("organization", "org_1", at=5), *(deleted("user", f"user_{n}", at=6) for n in range(MEMBERS))]
+
+    def work(first: int) -> None:
+        with closing(Store(Fixed(database.worker_url))) as worker:
+            for place in range(len(events)):
+                answer = worker.apply([events[(first + place * (seed + 1)) % len(events)]])[0]
+                assert not isinstance(answer, Exception) or "orgmem_2" in str(answer)
+
+    with ThreadPoolExecutor() as threads:
+        for each in [threads.submit(work, first) for first in range(4)]:
+            each.result()
+    finish_deletes(store, lambda: True)
+    assert rows(admin, VISIBLE) == [("membership", "orgmem_2")]
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+    admin.execute(REMOVE)
+    finish_deletes(store, lambda: True)
+    assert (rows(admin, VISIBLE), rows(admin, UNFINISHED)) == ([], [])

@@ -1,4 +1,4 @@
-"""The app in the same database: its triggers refuse, rewrite or delay single rows, and its transactions lock rows."""
+"""The app in the same database: its triggers refuse, skip, alter or delay writes, and its transactions lock rows."""
 
 from __future__ import annotations
 
@@ -49,6 +49,14 @@ begin
             if tg_op = 'DELETE' then
                 raise exception 'the app keeps its row' using errcode = substr(rule, 8);
             end if;
+        elsif rule = 'skip' then
+            if tg_op <> 'DELETE' then
+                return null;
+            end if;
+        elsif rule = 'alter' then
+            if tg_op <> 'DELETE' then
+                new := jsonb_populate_record(new, jsonb_build_object(tg_argv[1], 'Altered'));
+            end if;
         elsif rule <> 'rewrite' and tg_op <> 'DELETE' then
             raise exception 'the app says no' using errcode = rule;
         end if;
@@ -69,7 +77,7 @@ grant execute on function public.app_refuses(), public.app_rewrites() to public;
 """
 _TRIGGERS: Final = """
 create trigger app_refuses before insert or update or delete on clerk.{table}
-for each row execute function public.app_refuses({key});
+for each row execute function public.app_refuses({key}, {column});
 create trigger app_rewrites after insert or update on clerk.{table}
 for each row execute function public.app_rewrites({key}, {column});
 """

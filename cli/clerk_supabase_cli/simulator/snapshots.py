@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -46,15 +46,16 @@ class Entity:
     @property
     def newest(self) -> int:
         """The later time in its version, by Clerk's clock, in milliseconds."""
-        return max(self._moments)
+        return max(self.moments)
 
     @property
     def is_stub(self) -> bool:
         """True: only other objects told of the object."""
-        return self._moments[0] <= 0
+        return self.moments[0] <= 0
 
     @property
-    def _moments(self) -> tuple[int, int]:
+    def moments(self) -> tuple[int, int]:
+        """Both parts of the version, by Clerk's clock, in milliseconds."""
         source_updated_at, observed_at, _ = (int(each) for each in self.version.strip("()").split(","))
         return source_updated_at, observed_at
 
@@ -121,8 +122,13 @@ def content_of(kind: Kind, found: Json) -> Columns:
     """The columns expected in the row of an object of Clerk's."""
     if not FACTS[kind].verbs:
         return cast("Upsert", changes_of_object(kind, msgspec.json.encode(found), 1, 1).main).content
-    body = msgspec.json.encode(samples.event(FACTS[kind].whole, found, timestamp=int(found["updated_at"])))
-    return cast("Upsert", changes_of(parse_event(body), int(found["updated_at"])).main).content
+    return content_of_event(samples.event(FACTS[kind].whole, found, timestamp=int(found["updated_at"])))
+
+
+def content_of_event(event: Mapping[str, Any]) -> Columns:
+    """The columns expected in the row of the object of an event."""
+    body = msgspec.json.encode(event)
+    return cast("Upsert", changes_of(parse_event(body), int(event["timestamp"])).main).content
 
 
 def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]]:
@@ -135,7 +141,7 @@ def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]
                 why = "is hidden" if place in snapshot.rows else "has no row"
                 yield place, f"{kind} {object_id} {why}, and Clerk has it"
             elif not mirrors(snapshot.rows[place], content := content_of(kind, as_of(world.now, found))):
-                yield place, f"{kind} {object_id} says {_differing(snapshot.rows[place], content)}"
+                yield place, f"{kind} {object_id} says {differing(snapshot.rows[place], content)}"
     ids = {object_id for of_kind in objects.values() for object_id in of_kind}
     for place, row in snapshot.rows.items():
         # No answer of Clerk names an object of another kind: only the end of its parent is known.
@@ -150,7 +156,8 @@ def as_of(now: int, found: Json) -> Json:
     return found | {"status": "expired"} if has_run_out else found
 
 
-def _differing(row: Columns, content: Columns) -> str:
+def differing(row: Columns, content: Columns) -> str:
+    """The differing columns of a row and of the content of an object."""
     names = [name for name, value in content.items() if not name.endswith(TIMES) and row[name] != value]
     said, wanted = (json.dumps({name: each[name] for name in names}, default=str) for each in (row, content))
     return f"{said}, in Clerk {wanted}"

@@ -136,15 +136,25 @@ def _print(checked: Checked, proofs: Proofs, links: Sequence[Link], left: Sequen
     say(printable(f"{name}: {linked}, {len(left):,} left to you"))
     if proofs.email_column and not proofs.their_verified:
         say("your table does not say which addresses are verified: --their-verified tells, if your app knows it")
+    if not proofs.email_column:
+        say(
+            "no row was looked up by its address, because adopt.toml maps no column to mirror.email: add --email-column"
+        )
     _print_groups((f"{verb} by {link.found_by}", link.row, link.clerk_id) for link in links[:_SHOWN])
     _print_groups(
-        (f"left to you: {REASONS.get(each.reason, each.reason)}", each.row, each.clerk_id or "")  # type: ignore[call-overload]
-        for each in left[:_SHOWN]
+        (f"left to you: {_reason(each.reason, proofs)}", each.row, each.clerk_id or "") for each in left[:_SHOWN]
     )
     if len(links) > _SHOWN or len(left) > _SHOWN:
         say(f"the first {_SHOWN} of each are shown; --json lists all")
     if links and not is_written:
         say("nothing was changed; to write the links: clerk-supabase adopt link --write")
+
+
+def _reason(reason: str, proofs: Proofs) -> str:
+    """The words of a reason. Without a column for the address, nothing is known of the address of a row."""
+    if reason == "no_address" and not proofs.email_column:
+        return "nothing proves whose row this is"
+    return REASONS.get(reason, reason)  # type: ignore[call-overload, no-any-return]
 
 
 def _print_groups(pairs: Iterable[tuple[str, Mapping[str, Any], str]]) -> None:

@@ -192,6 +192,7 @@ def _parked_for_nothing(stage: Stage) -> Iterator[str]:
 def come_to_rest(stage: Stage) -> None:
     """Lifts all obstacles, delivers all waiting events, and compares a healthy API with the tables."""
     stage.rules.lift(stage.admin)
+    stage.let_a_week_pass()
     stage.theatre.fed.lift()
     stage.history.hidden.clear()
     stage.send([*stage.untold(), *stage.late, *stage.delayed])

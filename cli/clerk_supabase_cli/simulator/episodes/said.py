@@ -53,7 +53,16 @@ def _findings_untrue(
     stage: Stage, found: dict[Place, Finding], before: Snapshot, after: Snapshot, what: str
 ) -> Iterator[str]:
     troubled = stage.rules.ids()
+    kept = {place: why for place, why in not_as_clerk(after, stage.history.now()) if after.shows(place)}
     for place, finding in found.items():
+        if (
+            finding.action == "repair"
+            and finding.outcome in ("sent", "settled")
+            and finding.difference in ("stale", "different")
+            and place[1] in stage.rules.ids("skip", "alter", "rewrite") - stage.setbacks
+            and place in kept
+        ):
+            yield f"{what} says that it repaired {' '.join(place)}, but {kept[place]}"
         if finding.outcome not in ("sent", "settled") or place[1] in troubled:
             continue
         if finding.action == "delete" and finding.sent_at is not None and after.shows(place):

@@ -228,6 +228,10 @@ class Stage:
             [seconds],
         )
 
+    def let_a_week_pass(self) -> None:
+        """Moves the writes of altered rows into the past: the next comparison writes these rows again."""
+        self.admin.execute("update clerk_sync.altered_rows set written_at = written_at - interval '8 days'")
+
     def next_second(self) -> None:
         """Moves the clock to a new second: by `Date`, two comparisons within a second would look the same."""
         second = self.world.now // 1000

@@ -17,6 +17,8 @@ Act = Callable[[Stage, Random], object]
 
 # The factor for steps of a group asked for by name.
 _WANTED: Final = 5
+# The share of scripts with a rare step.
+_SHARE_OF_RARE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Kind:
 
     act: Act
     weight: int
+    """0: a rare step, see _insert_rare()."""
     group: str
     """The name for switching steps on or off together."""
     may_be_beside: bool = False
@@ -51,7 +54,20 @@ def random_script(chance: Random, only: Collection[str] = ()) -> tuple[Step, ...
         is_beside = are_beside and chance.random() < 0.5 and kinds[name].may_be_beside
         is_beside = is_beside and KINDS[script[-1].what].may_be_beside
         script.append(Step(name, chance.getrandbits(32), is_beside))
+    _insert_rare(script, only)
     return tuple(script)
+
+
+def _insert_rare(script: list[Step], only: Collection[str]) -> None:
+    """Insert steps without a weight, drawn apart: no other draw depends on whether there are such steps."""
+    apart = Random(f"rare {script[0].seed}")  # noqa: S311 - repeatable on purpose
+    rare = [name for name, kind in KINDS.items() if not kind.weight and (not only or kind.group in only)]
+    if not rare or (not only and apart.random() >= _SHARE_OF_RARE):
+        return
+    for _ in range(2 if only else 1):
+        places = [place for place in range(2, len(script)) if not script[place].is_beside]
+        places.append(len(script))
+        script.insert(apart.choice(places), Step(apart.choice(rare), apart.getrandbits(32)))
 
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
@@ -96,6 +112,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "app keeps deleted rows": Kind(app.keeps, 1, "keep"),
         "app is in the way": Kind(app.is_in_the_way, 2, "obstacle"),
         "app rewrites": Kind(app.rewrites, 1, "rewrite"),
+        "app skips": Kind(app.skips, 0, "skip"),
+        "app alters": Kind(app.alters, 0, "alter"),
         "app is slow": Kind(app.is_slow, 1, "slow"),
         "app locks a row": Kind(app.locks, 2, "lock"),
         "app relents": Kind(app.relents, 1, "relents"),

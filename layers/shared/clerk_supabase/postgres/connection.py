@@ -146,8 +146,8 @@ class KeptConnection:
         if kept is not None and not kept.closed:
             try:
                 return _act_as(kept, claims)
-            except psycopg.OperationalError:
-                # As in _execute().
+            except psycopg.Error:
+                # As in _execute(). After a refusal, the transaction would keep the next call from its own.
                 if not kept.closed:
                     kept.end_transaction()
                     raise

@@ -42,6 +42,18 @@ def rewrites(stage: Stage, chance: Random) -> None:
     _rule(stage, chance, "rewrite")
 
 
+def skips(stage: Stage, chance: Random) -> None:
+    """A trigger of the app leaves out each write to some rows, without an error."""
+    for _ in range(2):
+        _rule(stage, chance, "skip")
+
+
+def alters(stage: Stage, chance: Random) -> None:
+    """A trigger of the app stores another value in a mirrored column of some rows."""
+    for _ in range(2):
+        _rule(stage, chance, "alter")
+
+
 def is_slow(stage: Stage, chance: Random) -> None:
     """A trigger of the app is slow for some rows."""
     for _ in range(3):

@@ -8,6 +8,7 @@ from random import Random
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase_cli.operate import parked
+from clerk_supabase_cli.simulator.episodes.outcomes import Outcomes
 from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
@@ -32,9 +33,11 @@ def redeliveries(stage: Stage, chance: Random) -> None:
 
 
 def _drain(stage: Stage, forgets: bool) -> None:
+    outcomes = Outcomes(stage)
     staying = stage.work_off(forgets=forgets)
     if not stage.is_alone:
         return
+    stage.wrong += outcomes.untrue()
     related = rows_in_trouble(stage)
     for envelope, why in staying:
         if not any(each.encode() in envelope.body for each in related):
