@@ -655,7 +655,8 @@ as $function$
                             left join {table} as kept on kept.{key} = a.id collate "default"
                             cross join lateral {content} as given
                             where a.kind = {kind} and (
-                                kept.{key} is null or ({kept_columns}) is distinct from ({given_columns})
+                                kept.{key} is null or kept.deleted_at is not null
+                                or ({kept_columns}) is distinct from ({given_columns})
                             )
                         ) then
                             perform clerk_sync.refuse_kept_row({table_name});

@@ -366,6 +366,33 @@ as $$
         )
 $$;
 
+-- Gives the rows of these entities the deleted_at of the tombstones, and leaves a row that the app refuses or locks to
+-- continue_deletes(). For kinds without children.
+create function clerk_sync.follow_singly(moved clerk_sync.change[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+    until constant timestamptz := clock_timestamp() + interval '3 seconds';
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (select m.kind from unnest(moved) as m) order by k.write_order
+    loop
+        keys := array(select m.id collate "default" from unnest(moved) as m where m.kind = of_kind.kind);
+        perform clerk_sync.try_part(of_kind, keys, clerk_sync.wrong_rows(of_kind), until);
+        execute format('select array(select r.id from %s)', clerk_sync.wrong_rows(of_kind)) into keys using keys;
+        perform clerk_sync.leave_rest(
+            array(select m from unnest(moved) as m where m.kind = of_kind.kind and m.id = any(keys)),
+            array[of_kind.kind]
+        );
+    end loop;
+end
+$$;
+
 -- As follow_tombstones(); rows that the app refuses or locks are left to continue_deletes(), with all other children.
 create function clerk_sync.follow_or_leave(moved clerk_sync.change[])
 returns void
@@ -382,7 +409,7 @@ exception
         if not clerk_sync.is_of_a_row(sqlstate, context) then
             raise;
         end if;
-        perform clerk_sync.follow_tombstones(clerk_sync.leave_children(moved));
+        perform clerk_sync.follow_singly(clerk_sync.leave_children(moved));
 end
 $$;
 

@@ -197,3 +197,14 @@ def test_a_value_that_a_trigger_adds_never_counts_for_the_brake_of_emptied_colum
             report = rig.run()
             assert report.state == "complete"
             assert "clerk.users.username (40)" in str(report.reason)
+
+
+def test_a_new_user_that_a_trigger_hides_is_never_called_repaired(database: Database) -> None:
+    with rig_with(database, 4) as rig:
+        let_a_trigger(
+            rig.admin, "if new.clerk_id like '%2' then new.deleted_at := now(); end if; return new", "before insert"
+        )
+        report = rig.run()
+        counts = report.counts["user"]
+        assert (counts["missing"], counts["repaired"], counts["altered"]) == (4, 3, 1)
+        assert "clerk.users.deleted_at (1)" in str(report.reason)

@@ -216,6 +216,31 @@ def test_an_undone_run_shows_all_rows_but_the_refused_one_again(store: Store, ad
     assert rows(admin, UNFINISHED) == []
 
 
+def test_an_undone_run_shows_all_memberships_but_the_refused_one_again(store: Store, admin: Connection) -> None:
+    populate(store)
+    run = value(
+        admin,
+        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
+        "values ('full', false, false, 0, 'complete') returning run_id",
+    )
+    for number in range(1, 4):
+        membership_id = f"orgmem_{number}"
+        proof = Delete("membership", membership_id, CREATED_AT + 5), Reconciled(f"reconcile-{run}-{membership_id}")
+        assert store.apply([(Changes(proof[0]), proof[1])]) == ["deleted"]
+    admin.execute(POISON["an error of a trigger"])
+    admin.execute("select clerk_sync.undo_run(jsonb_build_object('run', %s::bigint))", [run])
+    hidden: LiteralString = (
+        "select clerk_membership_id from clerk.organization_memberships where deleted_at is not null"
+    )
+    assert rows(admin, hidden) == [("orgmem_2",)]
+    assert rows(admin, UNFINISHED) == [("membership", "orgmem_2", False)]
+    finish_deletes(store, lambda: True)
+    assert rows(admin, UNFINISHED) == [("membership", "orgmem_2", False)]
+    admin.execute(REMOVE)
+    finish_deletes(store, lambda: True)
+    assert (rows(admin, hidden), rows(admin, UNFINISHED)) == ([], [])
+
+
 def test_a_delete_killed_after_its_refused_row_was_left_ends_with_the_next_delivery(
     store: Store, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
