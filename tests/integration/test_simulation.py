@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -78,7 +78,8 @@ def test_a_signal_to_the_whole_process_group_ends_a_search_without_a_traceback(
         os.killpg(process.pid, number)
         assert process.wait(60) == 130, errors.read_text()
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert errors.read_text() == ""
     assert "schedules explored" in printed.read_text()
