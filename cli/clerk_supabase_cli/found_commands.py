@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,19 @@ class FoundCommands(click.Group):
                 command: click.Command = getattr(importlib.import_module(f"{package}.{file}"), f"{file}_command")
                 return command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The named command. Raises UsageError for an unknown name, and names the commands that are spelled like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            # click looks for such names only among commands that are loaded.
+            if near := difflib.get_close_matches(args[0], self.list_commands(ctx)):
+                advice = f"Did you mean {' or '.join(map(repr, near))}?"
+                raise click.UsageError(f"{error.message} {advice}", ctx) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands with their one-line help, section by section."""

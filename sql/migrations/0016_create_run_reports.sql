@@ -226,6 +226,8 @@ as $$
                         when listed.action = 'delete' and hidden.with_kind is not null
                             then 'hidden with its ' || hidden.with_kind
                         when listed.is_held_up then 'held up'
+                        when listed.observed_at - a.first_gone_at < r.delete_margin_ms and not r.is_dry_run
+                            then 'waiting for proof'
                         when listed.emptied is not null and not r.is_dry_run then 'held back'
                         else 'not sent'
                     end)
@@ -243,6 +245,8 @@ as $$
             left join lateral (
                 select clerk_sync.hidden_with(listed.kind, listed.entity_id) as with_kind
             ) as hidden on listed.action = 'delete' and listed.sent_at is null
+            left join clerk_sync.absences as a
+                on listed.action = 'delete' and listed.kind = a.kind and listed.entity_id = a.id
         )
     )
     from clerk_sync.reconcile_runs as r

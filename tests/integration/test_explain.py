@@ -54,7 +54,8 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
 
 def test_the_details_of_a_timeline_begin_at_the_same_place_also_for_kinds_with_long_names() -> None:
     moments = [
-        Moment(datetime.now(UTC), what, "details", None, None) for what in ("subscription_item insert", "reconcile")
+        Moment(datetime.now(UTC), what, "details", None, None, None)
+        for what in ("subscription_item insert", "reconcile")
     ]
     lines = [each.plain for each in report("subi_1", [], moments)]
     assert {line.index("details") for line in lines} == {lines[0].index("insert  details") + len("insert  ")}

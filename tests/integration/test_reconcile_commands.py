@@ -188,6 +188,12 @@ def test_the_timeline_of_a_user_shows_what_a_comparison_found(mirrored: Rig, com
     run_id = command.json("reconcile")["report"]["run_id"]
     printed = command.run("explain", ADA).stdout
     assert f"user stale: its last change did not arrive, first_name  run {run_id}" in printed
+    # For programs, too: a run has no id of an event, and a repair has no other id than its own.
+    moments = [each for each in command.json("explain", ADA)["timeline"] if "first_name" in each["details"]]
+    assert [(each["what"], each["svix_id"], each["run_id"]) for each in moments] == [
+        ("reconcile", None, run_id),
+        ("user update", f"reconcile-{run_id}-{ADA}", None),
+    ]
 
 
 def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.reconcile.drift import Brake
+from clerk_supabase_cli.operate.reconcile_report import what_was_done
 from clerk_supabase_cli.standin.faults import (
     Fault,
     answering,
@@ -225,6 +226,22 @@ def test_members_hidden_with_their_organization_or_user_are_reported_as_such(rig
     assert outcomes[organization] == outcomes[member_of_other] == "settled"
     rig.undo(report)
     assert rig.findings(report)[member].outcome == "not sent"
+
+
+def test_a_delete_that_waits_for_its_second_proof_is_reported_as_such(rig: Rig) -> None:
+    rig.settings = replace(rig.settings, delete_margin_ms=5 * MINUTE)
+    rig.world.now += 10 * MINUTE
+    rig.world.remove_user(user(6))
+    dry = rig.run(dry_run=True)
+    assert rig.findings(dry)[user(6)].outcome == "not sent"
+    first = rig.run()
+    [finding] = rig.findings(first).values()
+    assert (finding.action, finding.sent_at, finding.outcome) == ("delete", None, "waiting for proof")
+    assert what_was_done(finding) == "delete waits for its second proof, by a later run"
+    assert rig.findings(dry)[user(6)].outcome == "not sent"
+    rig.world.now += 6 * MINUTE
+    second = rig.run()
+    assert rig.findings(second)[user(6)].outcome == rig.findings(first)[user(6)].outcome == "settled"
 
 
 def test_a_member_who_left_and_joined_again_keeps_the_new_membership(rig: Rig) -> None:

@@ -6,8 +6,12 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +62,37 @@ def test_a_search_ended_early_reports_its_progress(monkeypatch: pytest.MonkeyPat
     assert "of 1,000,000" in printed.getvalue()
     assert re.search(r"^[1-9]\d*0 schedules explored", printed.getvalue(), re.MULTILINE)
     assert "0 worlds reconciled" in printed.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_process_group_ends_a_search_without_a_traceback(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """As a shell, a supervisor or a pipeline ends a command: also while the processes of the search still begin."""
+    printed, errors = tmp_path / "printed", tmp_path / "errors"
+    command = [sys.executable, "-m", "clerk_supabase_cli.main", "simulate", "--runs", "1000000", "--jobs", "2"]
+    with printed.open("wb") as out, errors.open("wb") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+    try:
+        wait_for_the_first_search(process)
+        os.killpg(process.pid, number)
+        assert process.wait(60) == 130, errors.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert errors.read_text() == ""
+    assert "schedules explored" in printed.read_text()
+
+
+def wait_for_the_first_search(process: subprocess.Popen[bytes]) -> None:
+    """Returns when a process of the search has just been begun."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        listed = subprocess.run(["ps", "-A", "-ww", "-o", "pgid=,command="], capture_output=True, text=True, check=True)
+        if any(line.split()[0] == str(process.pid) and "spawn_main" in line for line in listed.stdout.splitlines()):
+            return
+    raise AssertionError(f"no search began: {process.returncode}")
 
 
 def simulate(options: list[str], printed: io.StringIO) -> object:

@@ -188,10 +188,10 @@ def _reconcile(console: Terminal) -> None:
 def _explain(console: Terminal) -> None:
     entity = Entity("user", _AT, _AT, _AT, 42_000, _AT, None)
     moments = [
-        Moment(_AT, "user insert", f"{USER} (delivery)", EVENT, None),
-        Moment(_AT, "webhook", "user.created: created", EVENT, 2.8),
-        Moment(_AT, "parked", f"{_TYPE}: refused: {_WHY}", EVENT, None),
-        Moment(_AT, "reconcile", "user stale: its last change did not arrive, public_metadata", "run 42000", None),
+        Moment(_AT, "user insert", f"{USER} (delivery)", EVENT, None, None),
+        Moment(_AT, "webhook", "user.created: created", EVENT, None, 2.8),
+        Moment(_AT, "parked", f"{_TYPE}: refused: {_WHY}", EVENT, None, None),
+        Moment(_AT, "reconcile", "user stale: its last change did not arrive, public_metadata", None, 42000, None),
     ]
     queued = QueuedEvent(_AT, "user.updated", EVENT, _AT, "the role may not log in")
     for line in (*report(USER, [entity], moments), *report_queued([queued, replace(queued, failed_at=None)])):

@@ -97,6 +97,24 @@ def test_the_commands_stand_below_their_subject_in_the_order_of_use() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("statsu", " Did you mean 'status'?"),
+        ("secure-buckt", " Did you mean 'secure-bucket' or 'secure'?"),
+        ("reconcile shwo", " Did you mean 'show'?"),
+        ("clerk usr", " Did you mean 'user'?"),
+        ("clerk user craete", " Did you mean 'create'?"),
+        ("xyzzy", ""),
+    ],
+)
+def test_a_misspelled_command_is_answered_with_the_commands_spelled_like_it(typed: str, advice: str) -> None:
+    words = typed.split()
+    shown = CliRunner().invoke(commands, words, prog_name=OURS)
+    assert shown.exit_code == 2
+    assert shown.output.endswith(f"Error: No such command {words[-1]!r}.{advice}\n")
+
+
 def test_the_version_is_printed() -> None:
     shown = CliRunner().invoke(commands, ["--version"], prog_name=OURS)
     assert re.fullmatch(rf"{OURS} \d+\.\d+\.\d+\n", shown.output)

@@ -188,6 +188,8 @@ def what_was_done(finding: Finding) -> str:
             return f"{done} ({sent})" if sent else done
         case "sent":
             return f"{finding.action} {sent}, not applied yet"
+        case "waiting for proof":
+            return f"{finding.action} waits for its second proof, by a later run"
         case "held back":
             return f"{finding.action} held back by the brake"
         case "held up":

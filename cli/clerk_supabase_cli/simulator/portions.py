@@ -42,6 +42,8 @@ _NOTHING: Final[dict[Search, Callable[[], AnyReport]]] = {
     "episodes": EpisodesReport,
 }
 _SECONDS_BETWEEN_LOOKS: Final = 0.2
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
+"""The signals that end a search early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ def search_portions(
     findings = Findings()
     done: dict[Portion, int] = {}
     with _pool(jobs) as (pool, told, stopped):
-        pending = {pool.submit(_search, plan, portion) for portion in portions}
+        with _held_back(_ENDS):
+            pending = {pool.submit(_search, plan, portion) for portion in portions}
         try:
             while pending:
                 finished, pending = wait(pending, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
@@ -226,13 +229,25 @@ def _pool(jobs: int) -> Iterator[tuple[Executor, _Told, _Flag]]:
         yield processes, told, stopped
 
 
+@contextmanager
+def _held_back(numbers: Collection[signal.Signals]) -> Iterator[None]:
+    """Holds signals back, also in the processes that begin meanwhile, until they ignore the signals."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(told: _Told, stopped: _Flag) -> None:
     _process.told, _process.stopped = told, stopped
 
 
 def _begin_process(told: _Told, stopped: _Flag) -> None:
-    # Ctrl-C reaches every process of a terminal; the first process decides for the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Both may reach every process of the group; the first process decides for the others.
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
     _begin(told, stopped)
 
 

@@ -30,6 +30,7 @@ select
     'webhook',
     event_type || ': ' || outcome,
     svix_id,
+    null::bigint,
     extract(epoch from applied_at - occurred_at)::float8
 from clerk_sync.deliveries
 where entity_id = %(id)s
@@ -45,6 +46,7 @@ select
         else entity_id
     end || ' (' || cause || ')',
     svix_id,
+    null,
     null
 from clerk_sync.audit_log
 where entity_id = %(id)s
@@ -64,6 +66,7 @@ select
         else event_type
     end,
     svix_id,
+    null,
     null
 from clerk_sync.parked_events
 cross join lateral (
@@ -80,6 +83,7 @@ select
     'left out',
     replace(kind, '_', ' ') || ': ' || array_to_string(fields, ', ') || ' (cannot be stored; the rest was applied)',
     svix_id,
+    null,
     null
 from clerk_sync.dropped_fields
 where entity_id = %(id)s
@@ -92,7 +96,8 @@ select
         case when kind = any(%(only_listed)s) and cause = any(%(of_events)s) then %(comes)s else cause end,
         ', ' || nullif(array_to_string(fields, ', '), '')
     ),
-    'run ' || run_id,
+    null,
+    run_id,
     null
 from clerk_sync.reconcile_findings
 where entity_id = %(id)s
@@ -101,12 +106,13 @@ select
     r.undone_at,
     'undone',
     concat('the delete of the ', replace(f.kind, '_', ' '), ' by this run counts for nothing'),
-    'run ' || f.run_id,
+    null,
+    f.run_id,
     null
 from clerk_sync.reconcile_findings as f inner join clerk_sync.reconcile_runs as r using (run_id)
 where f.entity_id = %(id)s and f.action = 'delete' and r.undone_at is not null
 union all
-select u.last_at, 'unfed', f.target || ': ' || u.reason, null, null
+select u.last_at, 'unfed', f.target || ': ' || u.reason, null, null, null
 from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f using (feed_id)
 where u.object_id = %(id)s
 union all
@@ -117,6 +123,7 @@ select
         (select string_agg(concat_ws(' ', key, value), ', ' order by key) from jsonb_each_text(emptied)),
         ' (' || erased_by || ')'
     ),
+    null,
     null,
     null
 from clerk_sync.erasures
@@ -174,7 +181,9 @@ class Moment:
     what: str
     details: str | None
     svix_id: str | None
-    """The svix id of the event, or the run of reconcile."""
+    """The id of the event or of the repair; None for a moment without one."""
+    run_id: int | None
+    """The run of reconcile that found the difference; None for any other moment."""
     lag_seconds: float | None
     """Seconds from the change, by Clerk's clock, to the commit."""
 
@@ -218,7 +227,8 @@ def report(clerk_id: str, entities: Iterable[Entity], moments: Iterable[Moment])
     width = max([_WHAT_WIDTH, *(len(in_words(moment.what)) + 1 for moment in moments)])
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{how_long(moment.lag_seconds)} after it happened"
-        details = f"{moment.details or ''}  {moment.svix_id or ''}  {lag}"
+        source = moment.svix_id or ("" if moment.run_id is None else f"run {moment.run_id}")
+        details = f"{moment.details or ''}  {source}  {lag}"
         yield _line(moment.at, in_words(moment.what), details, BAD if moment.what in _STUCK else "", width)
 
 

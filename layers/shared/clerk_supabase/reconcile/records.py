@@ -16,6 +16,7 @@ State = Literal["running", "complete", "incomplete", "stopped", "failed"]
 Outcome = Literal[
     "nothing",
     "not sent",
+    "waiting for proof",
     "held back",
     "held up",
     "refused",
@@ -30,6 +31,7 @@ Outcome = Literal[
 ]
 """Outcome of a repair or a delete. Settled: the tables have the repaired state or a newer state, whatever wrote it.
 Altered: the row was written, and a trigger of the app stored another value.
+Waiting for proof: Clerk has said once that the object is gone; a later run asks again, and deletes the row.
 Held back: by the brake for columns whose value many rows would lose. Held up: by a lock on the row; later runs retry.
 Hidden: no delete of the object was sent, because the delete of its organization or user hides the row, too."""
 Counts = Mapping[str, Mapping[str, int]]
