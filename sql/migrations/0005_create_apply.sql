@@ -919,6 +919,7 @@ declare
     failed jsonb := '[]';
     is_alone constant boolean := cardinality(keys) = 1;
     why text;
+    of_table text;
     context text;
 begin
     begin
@@ -926,11 +927,15 @@ begin
         return failed;
     exception
         when others or query_canceled or assert_failure then
-            get stacked diagnostics why = constraint_name, context = pg_exception_context;
+            get stacked diagnostics
+                why = constraint_name, of_table = table_name, context = pg_exception_context;
             if not clerk_sync.is_of_a_row(sqlstate, context) then
                 raise;
             end if;
             if is_alone then
+                if why <> '' and of_table <> '' then
+                    why := format('%s of %s', why, of_table);
+                end if;
                 return jsonb_build_array(jsonb_build_array(
                     of_kind.kind, keys[1], clerk_sync.reason_of(sqlstate, why, context), sqlstate ~ '^(40|55|57)'
                 ));

@@ -67,11 +67,14 @@ def test_a_test_that_asks_for_no_worker_gets_a_database_without_its_session(data
 
     other = databases.take()
     assert other.name != database.name
-    same = databases.take(with_session=True)
-    with databases.worker(same) as store:
+    taken = [other, databases.take(with_session=True)]
+    # Tests before this one have left sessions, too.
+    while taken[-1].name != database.name:
+        taken.append(databases.take(with_session=True))
+    with databases.worker(taken[-1]) as store:
         assert session_of(store).info.backend_pid == process
-    databases.give_back(other)
-    databases.give_back(same)
+    for each in taken:
+        databases.give_back(each)
 
 
 def test_a_dropped_database_takes_its_session_along(first: int, databases: Databases, database: Database) -> None:

@@ -125,7 +125,10 @@ FAULTS = [
         {"coalesce(given.source_updated_at, -1)": "coalesce(nullif(given.source_updated_at, 0), 1e13::bigint)"},
         _CHANGES,
     ),
-    Fault("what a delete hides stays visible", {"if cardinality(deletes) > 0": "if cardinality(deletes) < 0"}),
+    Fault(
+        "what a delete hides stays visible",
+        {"if cardinality(moved) > 0 or cardinality(deletes) > 0": "if cardinality(moved) > 0"},
+    ),
     Fault(
         "a membership of a deleted organization or user is shown",
         {", parent_clerk_org_id.deleted_at, parent_clerk_user_id.deleted_at": ""},

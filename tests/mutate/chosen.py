@@ -79,6 +79,7 @@ _OF_MIGRATION: Final = {
 }
 # Modules and the words in the names of the files that test them, where the names differ.
 _OF_MODULE: Final = {
+    "cold_start": "imports",
     "reconcile_users": "reconcile reconcile_quick reconcile_watermark reconcile_fill reconcile_doubts",
     "reconcile_lists": "reconcile_doubts reconcile_slices reconcile_deletes memberships reconcile_quick",
     "reconcile_slices": "reconcile_quick reconcile_deletes ages_of_comparisons",
