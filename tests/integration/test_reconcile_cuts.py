@@ -83,5 +83,6 @@ def test_cuts_are_found_by_the_index_alone(admin: Connection) -> None:
 
 def vacuumed(admin: Connection) -> bool:
     """Vacuums the users, and says whether all of their pages are visible to all."""
-    admin.execute("vacuum analyze clerk.users")
+    # Without the option, a vacuum leaves a few dead rows of an earlier test alone, and their page is not visible.
+    admin.execute("vacuum (analyze, index_cleanup on) clerk.users")
     return bool(value(admin, "select relallvisible = relpages from pg_class where oid = 'clerk.users'::regclass"))
