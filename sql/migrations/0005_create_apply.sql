@@ -837,7 +837,8 @@ begin
                     refusal.column_name = column_name, refusal.constraint_name = constraint_name,
                     context = pg_exception_context;
                 if
-                    is_hiding and not leaves_children
+                    -- 42: a column or a right is missing, for every row: the event waits.
+                    is_hiding and not leaves_children and refusal.code not like '42%'
                     and clerk_sync.is_of_a_row(refusal.code, context) and clerk_sync.is_of_a_parent(changes)
                 then
                     leaves_children := true;
