@@ -337,7 +337,8 @@ end
 $$;
 
 -- Whether an error in the midst of the rows of a delete may be the fault of single rows, so that the others can be
--- written without these rows: no end of the time of the statement, no outage.
+-- written without these rows: no end of the time of the statement, no outage, no column or right that is missing for
+-- every row, as in a database of another version.
 create function clerk_sync.is_of_a_row(code text, context text)
 returns boolean
 language plpgsql
@@ -345,7 +346,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return not clerk_sync.is_time_over(code, context) and code !~ '^(08|53|57P|58)';
+    return not clerk_sync.is_time_over(code, context) and code !~ '^(08|42|53|57P|58)';
 end
 $$;
 
@@ -837,8 +838,7 @@ begin
                     refusal.column_name = column_name, refusal.constraint_name = constraint_name,
                     context = pg_exception_context;
                 if
-                    -- 42: a column or a right is missing, for every row: the event waits.
-                    is_hiding and not leaves_children and refusal.code not like '42%'
+                    is_hiding and not leaves_children
                     and clerk_sync.is_of_a_row(refusal.code, context) and clerk_sync.is_of_a_parent(changes)
                 then
                     leaves_children := true;

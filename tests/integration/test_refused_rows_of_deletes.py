@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import LiteralString
 
+import psycopg
 import pytest
 
 from clerk_supabase.credentials import Fixed
-from clerk_supabase.errors import ChangeRefused, RowUnavailable
+from clerk_supabase.errors import ChangeRefused, Retryable, RowUnavailable
 from clerk_supabase.model.changes import Changes, Delete, Reconciled, Upsert, Version
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
@@ -293,3 +294,29 @@ def test_many_deletes_with_refused_rows_beside_each_other_come_to_one_end(
     admin.execute(REMOVE)
     finish_deletes(store, lambda: True)
     assert (rows(admin, VISIBLE), rows(admin, UNFINISHED)) == ([], [])
+
+
+@pytest.mark.parametrize("what", ["apply", "undo"])
+def test_a_missing_column_is_no_fault_of_a_row_and_leaves_everything_as_it_was(
+    what: str, store: Store, admin: Connection
+) -> None:
+    """As in a database of another version: the event waits for the right one, and nothing is parked."""
+    populate(store)
+    run = value(
+        admin,
+        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
+        "values ('full', false, false, 0, 'complete') returning run_id",
+    )
+    if what == "undo":
+        proof = Changes(Delete("user", "user_1", CREATED_AT + 5)), Reconciled(f"reconcile-{run}-user_1")
+        assert store.apply([proof]) == ["deleted"]
+    before = rows(admin, VISIBLE)
+    # The projection of a user reads the column.
+    admin.execute("alter table clerk.users rename column first_name to given_name")
+    if what == "undo":
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            admin.execute("select clerk_sync.undo_run(jsonb_build_object('run', %s::bigint))", [run])
+    else:
+        with pytest.raises(Retryable):
+            store.apply([deleted("user", "user_1", at=5)])
+    assert (rows(admin, VISIBLE), rows(admin, UNFINISHED)) == (before, [])

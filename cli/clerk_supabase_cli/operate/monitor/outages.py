@@ -115,7 +115,7 @@ def since_when(outage: Outage) -> str:
 
 
 def since_when_for_functions(outage: Outage) -> str:
-    """The same for a database that the functions cannot use, whoever else is answered."""
+    """Words for the begin of an outage that only the functions have."""
     return f"database is unavailable to the functions since {in_utc(outage.since)} UTC"
 
 

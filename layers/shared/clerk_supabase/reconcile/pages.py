@@ -133,7 +133,7 @@ class _Read(Struct, frozen=True, gc=False):
     elements: Sequence[str] = ()
     """JSON: the object and, where it is kept, its private metadata."""
     arrays: Mapping[Kind, str] = MappingProxyType({})
-    """The same in the shorter form, instead of elements."""
+    """JSON in the shorter form, by kind, in place of elements."""
     is_whole: bool = True
     """False: the object cannot be read, or a part of it cannot be stored."""
 
