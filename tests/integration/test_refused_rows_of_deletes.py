@@ -35,6 +35,17 @@ def populate(store: Store) -> None:
     store.apply([membership(f"orgmem_{n}", user_id=f"user_{n}", at=1) for n in range(MEMBERS)])
 
 
+def ended_run(admin: Connection) -> int:
+    """The id of a comparison that has ended."""
+    return int(
+        value(
+            admin,
+            "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
+            "values ('full', false, false, 0, 'complete') returning run_id",
+        )
+    )
+
+
 def trigger(table: LiteralString, when: LiteralString, body: LiteralString) -> LiteralString:
     """Creates a trigger of the app before updates of some rows of a table."""
     return (
@@ -199,11 +210,7 @@ def test_a_proof_of_a_comparison_and_its_repair_hold_up_no_other_row_either(stor
 
 def test_an_undone_run_shows_all_rows_but_the_refused_one_again(store: Store, admin: Connection) -> None:
     populate(store)
-    run = value(
-        admin,
-        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
-        "values ('full', false, false, 0, 'complete') returning run_id",
-    )
+    run = ended_run(admin)
     proof = Changes(Delete("organization", "org_1", CREATED_AT + 5)), Reconciled(f"reconcile-{run}-org_1")
     assert store.apply([proof]) == ["deleted"]
     admin.execute(POISON["an error of a trigger"])
@@ -219,11 +226,7 @@ def test_an_undone_run_shows_all_rows_but_the_refused_one_again(store: Store, ad
 
 def test_an_undone_run_shows_all_memberships_but_the_refused_one_again(store: Store, admin: Connection) -> None:
     populate(store)
-    run = value(
-        admin,
-        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
-        "values ('full', false, false, 0, 'complete') returning run_id",
-    )
+    run = ended_run(admin)
     for number in range(1, 4):
         membership_id = f"orgmem_{number}"
         proof = Delete("membership", membership_id, CREATED_AT + 5), Reconciled(f"reconcile-{run}-{membership_id}")
@@ -302,11 +305,7 @@ def test_a_missing_column_is_no_fault_of_a_row_and_leaves_everything_as_it_was(
 ) -> None:
     """As in a database of another version: the event waits for the right one, and nothing is parked."""
     populate(store)
-    run = value(
-        admin,
-        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state) "
-        "values ('full', false, false, 0, 'complete') returning run_id",
-    )
+    run = ended_run(admin)
     if what == "undo":
         proof = Changes(Delete("user", "user_1", CREATED_AT + 5)), Reconciled(f"reconcile-{run}-user_1")
         assert store.apply([proof]) == ["deleted"]
