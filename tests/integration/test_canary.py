@@ -42,6 +42,7 @@ def test_a_canary_that_comes_twice_is_recorded_once(pipeline: Pipeline, admin: C
         assert pipeline.post(json.dumps(canary()), "msg_canary").status == 202
         assert pipeline.drain() == []
     assert outcomes(admin) == {"msg_canary": "unchanged"}
+    assert pipeline.parked(admin) == {}
 
 
 @pytest.mark.parametrize(

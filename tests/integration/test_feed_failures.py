@@ -61,6 +61,14 @@ def test_a_row_that_breaks_a_constraint_is_listed_and_the_others_are_written(
     assert value(admin, "select count(*) from public.users") == 3
 
 
+def test_of_two_rows_the_other_one_is_written(store: Store, admin: Connection) -> None:
+    switch(admin)
+    admin.execute("alter table public.users add constraint no_bad check (first_name <> 'Bad')")
+    store.apply(BATCH[:2])
+    assert [user for user, _, _ in users_of_app(admin)] == ["user_1"]
+    assert unfed(admin) == [("user_2", "23514", "no_bad")]
+
+
 def test_an_error_of_any_code_in_the_apps_trigger_is_caught(store: Store, admin: Connection) -> None:
     codes = ("40001", "40P01", "57014", "55P03", "P0004", "42501", "53200", "54001", "25006", "XX000", "57P01", "08006")
     switch(admin)
@@ -174,6 +182,12 @@ def test_a_comparison_of_a_locked_table_ends_with_the_lock_and_counts_no_object_
         other.execute("lock table public.users")
         with pytest.raises(LockNotAvailable):
             admin.execute("select clerk_sync.fill_feed(%s)", [Jsonb({"feed": feed, "limit": 10})])
+        with pytest.raises(LockNotAvailable):
+            admin.execute(
+                "select clerk_sync.compare_page(f, null, 10, true, '1 second') from clerk_sync.feeds as f "
+                "where f.feed_id = %s",
+                [feed],
+            )
 
 
 def test_a_slow_trigger_delays_one_event_and_suspends_the_feed(store: Store, admin: Connection) -> None:

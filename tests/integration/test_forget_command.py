@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
@@ -121,6 +121,23 @@ def test_the_address_of_an_account_at_a_company_is_the_persons_if_the_account_is
     assert value(admin, "select clerk_sync.identifiers_of(%s)", [ADA]) == [ADDRESS.lower()]
     words = [ADDRESS.lower(), "guess@other.test"]
     assert value(admin, "select clerk_sync.words_of_others('{}', %s)", words) == {ADDRESS.lower(): ADA}
+
+
+@pytest.mark.parametrize(
+    ("edit", "identifier"),
+    [
+        ("update clerk.users set email = %s, email_verified = true", ADDRESS),
+        ("update clerk.users set phone = %s, phone_verified = true", "+15555550100"),
+    ],
+    ids=["address", "number"],
+)
+def test_an_identifier_in_its_own_column_alone_is_the_users_too(
+    edit: LiteralString, identifier: str, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_other", at=1, email_addresses=[], phone_numbers=[])])
+    admin.execute(edit, [identifier])
+    words = ["guess@other.test", identifier.lower()]
+    assert value(admin, "select clerk_sync.words_of_others('{}', %s)", words) == {identifier.lower(): "user_other"}
 
 
 def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(

@@ -105,6 +105,20 @@ def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
 
 
+def test_the_parent_of_a_new_child_is_locked_also_if_the_batch_has_old_content_of_the_parent(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_1", at=5), organization("org_1", at=5)])
+    found: list[object] = []
+    with closing(Store(Fixed(database.worker_url))) as worker, database.connect() as other:
+        with other.transaction():
+            other.execute("select from clerk_sync.entities where kind = 'user' for update")
+            arriving = started(lambda: found.append(worker.apply([membership("orgmem_1", at=6), user("user_1", at=1)])))
+            eventually(lambda: waiting(admin), bool)
+        arriving.join(60)
+    assert found == [["created", "stale"]]
+
+
 def test_a_child_that_arrives_while_its_parent_is_purged_is_purged_later(
     database: Database, store: Store, admin: Connection
 ) -> None:

@@ -65,6 +65,16 @@ def found_organizations(world: World) -> None:
 pytestmark = pytest.mark.mirror(1_201, found_organizations, users_per_window=300)
 
 
+def test_a_user_listed_in_a_later_window_than_that_of_the_row_is_no_extra_row(mirrored_rig: Rig) -> None:
+    rig = mirrored_rig
+    rig.admin.execute("update clerk.users set created_at = '1990-01-01+00' where clerk_id = %s", [user(1_200)])
+    # The row's window first.
+    rig.settings = replace(rig.settings, threads=1)
+    report = rig.run()
+    assert {key: each.difference for key, each in rig.findings(report).items()} == {user(1_200): "different"}
+    assert rig.agrees()
+
+
 # Cut off
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from clerk_supabase.model.found_kinds import FACTS, LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.pages import ReconcileSettings
@@ -17,7 +18,7 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.clerk import reader
-from tests.kit.databases import Databases, rows, value
+from tests.kit.databases import Connection, Databases, rows, value
 from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 MEMBERS = 700
@@ -283,6 +284,16 @@ def test_an_interrupted_sweep_continues_and_does_not_count_unsettled_rows(rig: R
         report = quick(rig)
     assert report.state == "complete"
     assert (ages(rig)["membership"] or 0) <= EVERY
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LIST_KINDS if FACTS[kind].is_dated])
+def test_rows_created_before_a_moment_are_counted_by_an_index(admin: Connection, kind: str) -> None:
+    [(table,)] = rows(admin, "select relation from clerk_sync.kinds where kind = %s", kind)
+    counting = sql.SQL("explain select count(*) from {} as r where r.deleted_at is null and r.created_at < now()")
+    with admin.transaction():
+        admin.execute("set local enable_seqscan = off")
+        plan = [line for (line,) in admin.execute(counting.format(sql.SQL(table)))]
+    assert [line for line in plan if "Index Cond: (created_at <" in line], plan
 
 
 def test_a_run_that_was_taken_over_no_longer_writes_what_it_visited(rig: Rig) -> None:

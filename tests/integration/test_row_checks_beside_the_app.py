@@ -13,7 +13,7 @@ from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.runs import Runs
-from tests.kit.databases import value
+from tests.kit.databases import rows, value
 from tests.kit.histories import alone
 from tests.kit.meanwhile import started, waiting
 from tests.kit.polling import eventually
@@ -73,6 +73,21 @@ def test_a_locked_row_is_skipped_and_the_others_are_repaired(rig: Rig, lock: Lit
     assert all_but_the_held_one_are_right(rig, report)
     assert rig.run().counts["user"]["repaired"] == 1
     assert HELD not in rig.shown()
+
+
+def test_a_repair_row_by_row_waits_for_no_lock_because_earlier_rows_stay_locked(rig: Rig) -> None:
+    repair: LiteralString = """
+        select (clerk_sync.repair_rows(k, %s, true)).* from clerk_sync.kinds as k where k.kind = 'user'
+    """
+    repaired: list[object] = []
+    with rig.database.connect() as checking:
+        with rig.database.connect() as app, app.transaction():
+            app.execute("select from clerk_sync.entities where id = %s for update", [HELD])
+            check = started(lambda: repaired.extend(rows(checking, repair, [HELD, SHOWN])))
+            eventually(lambda: repaired, bool)
+        check.join(60)
+    assert repaired == [([], None)]
+    assert (HELD in rig.shown(), SHOWN in rig.shown()) == (True, False)
 
 
 def test_a_row_whose_trigger_takes_longer_than_a_statement_may_is_skipped_and_the_others_are_repaired(rig: Rig) -> None:

@@ -137,7 +137,12 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
     assert of_app(admin)["profiles"] == before["profiles"]
     # The app has made a row for the new user already.
     admin.execute("insert into public.profiles values ('user_new07', 'early')")
+    admin.execute(
+        "insert into clerk_sync.instance_switches (to_instance, began_by, moved_at, ended_at, outcome) "
+        "values ('ins_earlier', 'an operator', '2020-01-01+00', '2020-01-02+00', 'confirmed')"
+    )
     command.run("switch-instance", *COLUMNS, "--write")
+    assert value(admin, "select moved_at = '2020-01-01+00' from clerk_sync.instance_switches where outcome is not null")
     assert owners(admin, "profiles") == [*NEW, "user_old07", *KEPT]
     for table in ("likes", "notes", "tasks"):
         assert owners(admin, table) == [*NEW, *KEPT]
