@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
+from clerk_supabase.postgres.store import Outcome
 from tests.infrastructure.dashboard import watched, widgets
 from tests.infrastructure.template import Template
 
@@ -42,6 +44,14 @@ def test_the_dashboard_shows_unfed_rows_among_what_is_stuck(template: Template) 
     [stuck] = [each["properties"] for each in widgets(template) if each["properties"]["title"] == "What is stuck?"]
     shown = [(name, dimension, service) for _, name, dimension, service, *_ in stuck["metrics"]]
     assert ("UnfedRows", "service", "stack-reconcile") in shown
+
+
+def test_the_dashboard_shows_every_outcome_of_an_event(template: Template) -> None:
+    [results] = [each["properties"] for each in widgets(template) if each["properties"]["title"] == "Events: results"]
+    # `unfinished` is no answer of the database: the delete goes on until it is `deleted`.
+    outcomes = set(get_args(Outcome)) - {"unfinished"}
+    shown = [name for _, name, _, service, *_ in results["metrics"] if service == "stack-sync"]
+    assert sorted(shown) == sorted(each.title().replace("_", "") for each in outcomes)
 
 
 def test_the_dashboard_has_at_most_ten_widgets_that_do_not_overlap(template: Template) -> None:
