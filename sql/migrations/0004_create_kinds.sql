@@ -386,8 +386,9 @@ as $$
     )
 $$;
 
--- The condition that a function of the app runs before the write of each row, and so may store another value.
-create function clerk_sync.has_trigger_of_app(of_kind clerk_sync.kinds)
+-- The condition that a function of the app may store another value than Clerk's, unseen by the audit log: a function
+-- that runs before the write of each row; of a kind without an audit log, any function.
+create function clerk_sync.has_trigger_of_app(of_kind clerk_sync.kinds, is_audited boolean)
 returns text
 language sql
 stable
@@ -395,9 +396,9 @@ set search_path = pg_catalog, pg_temp
 as $$
     select format(
         'exists (select from pg_catalog.pg_trigger as t inner join pg_catalog.pg_proc as p on t.tgfoid = p.oid '
-        'where t.tgrelid = %L::regclass and t.tgtype & 3 = 3 and t.tgenabled <> ''D'' '
+        'where t.tgrelid = %L::regclass and %s and t.tgenabled <> ''D'' '
         'and p.pronamespace <> ''clerk_sync''::regnamespace)',
-        of_kind.relation
+        of_kind.relation, case when is_audited then 't.tgtype & 3 = 3' else 'not t.tgisinternal' end
     )
 $$;
 
@@ -503,8 +504,8 @@ $function$;
 -- the rows written. Rows are compared as values of one type: Postgres would set up a list of their columns in each step
 -- of the plan, at each call. Where a trigger of the app runs before writes, the rows as stored are compared with the
 -- rows as given, in their order; only where these differ, or where a trigger wrote to an audited table itself, a search
--- finds what is altered.
-create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
+-- finds what is altered. Of a kind without an audit log, this search follows every write where the app has a trigger.
+create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds, is_audited boolean)
 returns text
 language sql
 stable
@@ -590,7 +591,7 @@ as $function$
                 if missing is not null then
                     {insert_missing}
                 end if;
-                if is_altered or current_setting('clerk_sync.nested', true) = 'yes' then
+                if is_altered or {may_be_altered} then
                     {judge_altered}
                 end if;
                 return updated || created;
@@ -598,7 +599,10 @@ as $function$
             $body$
             $template$,
         clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
-            'has_trigger', clerk_sync.has_trigger_of_app(of_kind),
+            'has_trigger', clerk_sync.has_trigger_of_app(of_kind, is_audited),
+            'may_be_altered', case
+                when is_audited then 'current_setting(''clerk_sync.nested'', true) = ''yes''' else 'is_watched'
+            end,
             'insert_missing', clerk_sync.insertion_of_missing(of_kind),
             'judge_altered', clerk_sync.judgement_of_altered(of_kind)
         )
@@ -607,7 +611,7 @@ $function$;
 
 -- fill_<kind>: writes rows of entities that are new. Only for a kind without parents. A new entity has no row to
 -- compare, unless the app made a row. Null for a kind with parents.
-create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds, is_audited boolean)
 returns text
 language sql
 stable
@@ -667,7 +671,7 @@ as $function$
                 $template$,
             clerk_sync.holes_of(of_kind) || jsonb_build_object(
                 'fill_kind', quote_ident('fill_' || of_kind.kind),
-                'has_trigger', clerk_sync.has_trigger_of_app(of_kind),
+                'has_trigger', clerk_sync.has_trigger_of_app(of_kind, is_audited),
                 'columns', clerk_sync.for_each('%1$I', of_kind.mirrored_columns),
                 'given_columns', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns),
                 'kept_columns', clerk_sync.for_each('kept.%1$I', of_kind.mirrored_columns),
@@ -1309,8 +1313,8 @@ begin
     execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
     foreach statement in array array_remove(array[
         clerk_sync.definition_of_row(of_kind),
-        clerk_sync.definition_of_write(of_kind),
-        clerk_sync.definition_of_fill(of_kind),
+        clerk_sync.definition_of_write(of_kind, is_audited),
+        clerk_sync.definition_of_fill(of_kind, is_audited),
         clerk_sync.definition_of_differing(of_kind, false),
         clerk_sync.definition_of_differing(of_kind, true),
         clerk_sync.definition_of_hide(of_kind),

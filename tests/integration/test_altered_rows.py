@@ -9,6 +9,7 @@ import pytest
 
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.model.changes import Upsert, Version
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
 from tests.kit.databases import Connection, Database, rows, value
@@ -61,6 +62,30 @@ def test_a_row_in_which_a_trigger_of_the_app_stores_another_value_is_called_alte
         ("Ada", False),
         ("Bob", False),
     ]
+
+
+@pytest.mark.parametrize("when", ["insert", "update"])
+def test_a_trigger_that_alters_private_metadata_afterwards_is_noted_too(
+    when: LiteralString, store: Store, admin: Connection
+) -> None:
+    """No audit log of private metadata would show the statement of the trigger."""
+
+    def write(version: int) -> None:
+        content = {"entity_id": "user_1", "private_metadata": {"plan": f"is {version}"}}
+        store.apply(alone(Upsert("private_metadata", "user_1", Version(version, version), content)))
+
+    if when == "update":
+        write(1)
+    admin.execute(
+        "create function public.alters() returns trigger language plpgsql as $$ begin "
+        "update clerk_sync.private_metadata set private_metadata = '{}'; return null; end $$"
+    )
+    admin.execute(
+        f"create trigger alters after {when} on clerk_sync.private_metadata "
+        "when (pg_trigger_depth() = 0) execute function public.alters()"
+    )
+    write(2)
+    assert rows(admin, NOTED) == [("private_metadata", "user_1", ["private_metadata"])]
 
 
 def test_a_trigger_that_returns_the_old_row_makes_the_outcome_altered_too(store: Store, admin: Connection) -> None:
