@@ -18,7 +18,7 @@ from clerk_supabase_cli.standin.backend.answers import Answers
 from clerk_supabase_cli.standin.backend.rejections import Rejection
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
-from clerk_supabase_cli.standin.instance.beginning import begin
+from clerk_supabase_cli.standin.instance.beginning import ADA, LABS, begin
 from clerk_supabase_cli.standin.instance.control import Control
 from clerk_supabase_cli.standin.instance.instance import DELETED_BEFORE, Instance
 from clerk_supabase_cli.standin.instance.lagging_view import LaggingView
@@ -327,6 +327,20 @@ def test_a_first_population_is_the_same_at_each_start() -> None:
         "plan": 4,
     }
     assert found == population()
+
+
+def test_play_neither_bans_nor_deletes_the_user_and_the_organization_that_dev_names() -> None:
+    """Their ids are in the commands that dev and the documents print."""
+    instance = Instance()
+    begin(instance)
+    play = Play(instance, Random(7))
+    done = [play.once() for _ in range(2_000)]
+    assert {"ban_user", "delete_user", "delete_organization"} <= {name for name, _ in done}
+    assert ADA in {user["id"] for name, user in done if name == "update_user"}
+    banned_or_deleted = {
+        each["id"] for name, each in done if name in {"ban_user", "delete_user", "delete_organization"}
+    }
+    assert banned_or_deleted & {ADA, LABS} == set()
 
 
 def test_play_leaves_an_api_that_agrees_with_the_events(root: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from clerk_supabase_cli.standin.instance.beginning import ADA, LABS
 from clerk_supabase_cli.standin.instance.instance import Instance
 from clerk_supabase_cli.standin.samples import Json
 
 _NAMES: Final = ("Ada", "Grace", "Alan", "Radia", "Edsger", "Barbara", "Margaret", "Ken", "Frances", "Tim")
 _ROLES: Final = ("org:member", "org:editor", "org:admin")
+# The commands that `make dev` and the documents print name these two: nobody bans or deletes them.
+_KEPT: Final = frozenset({ADA, LABS})
 # Below these numbers nobody is deleted, so that there is always somebody to play with.
 _FEWEST_USERS: Final = 4
 _FEWEST_ORGANIZATIONS: Final = 2
@@ -63,10 +66,10 @@ class Play:
         banned = self._any([key for key, each in self._instance.world.users.items() if each.get("banned")])
         if banned is not None and self._chance.random() < 0.5:
             return "unban_user", self._instance.unban_user(banned)
-        return None if (user := self._user()) is None else ("ban_user", self._instance.ban_user(user))
+        return None if (user := self._other_user()) is None else ("ban_user", self._instance.ban_user(user))
 
     def _delete_user(self) -> tuple[str, Json] | None:
-        user = self._user()
+        user = self._other_user()
         if user is None or len(self._instance.world.users) <= _FEWEST_USERS:
             return None
         return "delete_user", self._instance.delete_user(user)
@@ -78,7 +81,7 @@ class Play:
         return "create_organization", self._instance.create_organization(name, created_by=user)
 
     def _delete_organization(self) -> tuple[str, Json] | None:
-        org = self._organization()
+        org = self._any([key for key in self._instance.world.organizations if key not in _KEPT])
         if org is None or len(self._instance.world.organizations) <= _FEWEST_ORGANIZATIONS:
             return None
         return "delete_organization", self._instance.delete_organization(org)
@@ -124,6 +127,9 @@ class Play:
 
     def _user(self) -> str | None:
         return self._any(list(self._instance.world.users))
+
+    def _other_user(self) -> str | None:
+        return self._any([key for key in self._instance.world.users if key not in _KEPT])
 
     def _organization(self) -> str | None:
         return self._any(list(self._instance.world.organizations))
