@@ -14,7 +14,7 @@ from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
 from clerk_supabase_cli.simulator.orders.experiment import WORKERS
-from tests.bench.crowd import hammer
+from tests.bench.crowd import hammer, told
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
@@ -60,7 +60,7 @@ def _crowd(root: Path) -> Iterator[Result]:
     yield Result(
         f"webhooks, logins, deletes, undo, purges, erasures and parking at once for {_CROWD_SECONDS:g} s",
         "",
-        f"{crowd.acts / _CROWD_SECONDS:.0f} acts/s, {len(crowd.failed)} failed",
+        f"{crowd.acts / _CROWD_SECONDS:.0f} acts/s; {told(crowd.errors)}",
         deadlocks,
         "deadlocks",
         Target(0),

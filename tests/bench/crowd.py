@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,23 @@ from tests.kit.purging import allow_at_once, undo
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 _OBJECTS: Final = 6
+# Answers that are no failure, by the beginning of the message.
+_BY_RULE: Final[Mapping[str, str]] = {
+    "a user is forgotten once Clerk has deleted them": "erasures of users whom Clerk still has",
+    "a membership of the user came meanwhile": "erasures beside a new membership",
+    "this user was deleted in Clerk": "sign-ins of deleted users",
+    "canceling statement due to lock timeout": "waits for a lock that took too long",
+}
 _KEEP: Final = json.dumps(asdict(Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0)))
+
+
+def told(errors: Sequence[str]) -> str:
+    """The answers that are no failure, counted by reason; then the number of failures, and the first of them."""
+    reasons = Counter(reason for error in errors for begin, reason in _BY_RULE.items() if error.startswith(begin))
+    failures = [error for error in errors if not error.startswith(tuple(_BY_RULE))]
+    parts = [f"{number} {reason}" for reason, number in reasons.most_common()]
+    turned_down = f"turned down: {', '.join(parts)}; " if parts else ""
+    return f"{turned_down}{len(failures)} failed{''.join(f', such as: {each}' for each in failures[:1])}"
 
 
 @dataclass
@@ -37,7 +54,7 @@ class Crowd:
     database: Database
     until: float
     began: float = field(default_factory=time.monotonic)
-    failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     acts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,7 +78,7 @@ class Crowd:
                 act(chance)
             except (psycopg.Error, ClerkSupabaseError) as error:
                 with self._lock:
-                    self.failed.append(str(error).partition("\n")[0])
+                    self.errors.append(str(error).partition("\n")[0])
             with self._lock:
                 self.acts += 1
 

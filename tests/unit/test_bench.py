@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench.aws import Aws
+from tests.bench.crowd import told
 from tests.bench.results import Result, Target, show
 from tests.bench.turns import Turns, cost, gain, in_turns, until_clear
 
@@ -60,6 +61,14 @@ def test_the_table_has_the_spread_and_the_verdict() -> None:
     assert "2.5 to 4.5" in timed
     assert "unclear" in timed
     assert "ok" in counted
+
+
+def test_the_crowd_names_what_is_turned_down_by_its_reason_and_counts_the_rest_as_failures() -> None:
+    expected = ["this user was deleted in Clerk", *["a user is forgotten once Clerk has deleted them: user_1"] * 2]
+    turned_down = "turned down: 2 erasures of users whom Clerk still has, 1 sign-ins of deleted users; "
+    assert told(expected) == f"{turned_down}0 failed"
+    assert told(["deadlock detected", *expected]) == f"{turned_down}1 failed, such as: deadlock detected"
+    assert told([]) == "0 failed"
 
 
 def test_the_aws_of_the_bench_answers_as_clients_verify() -> None:
