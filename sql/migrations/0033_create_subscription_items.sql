@@ -38,7 +38,8 @@ comment on column clerk.subscription_items.plan_slug is
 'A user plan and an organization plan may have the same slug. Null after the plan was removed in Clerk.';
 comment on column clerk.subscription_items.plan_period is 'month or annual.';
 comment on column clerk.subscription_items.amount is
-'Price of the plan for one period, in the smallest unit of the currency, such as cents.';
+'Price of the plan for one period, in the smallest unit of the currency, such as cents. Null after the plan was '
+'removed in Clerk.';
 comment on column clerk.subscription_items.seats is
 'Null with is_seat_based: any number of seats; null without: the plan has no seats. 0 also for a number that cannot be '
 'read.';

@@ -303,7 +303,7 @@ begin
         );
         begin
             execute case
-                when is_there and made.definition ~ ' NOT VALID$' then 'select'
+                when is_there and made.definition ~ ' NOT (VALID|ENFORCED)$' then 'select'
                 when is_there then format('alter table %s validate constraint %I', made."table", made.name)
                 else format('alter table %s add constraint %I %s', made."table", made.name, made.definition)
             end;
@@ -485,7 +485,9 @@ as $$
     from found as f
     inner join pg_catalog.pg_class as c on f.of_table = c.oid and c.relkind in ('r', 'p')
     inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and f.column_name = a.attname
-    where not a.attisdropped and a.attgenerated = '' and clerk_sync.is_like_text(a.atttypid)
+    -- Texts of any type: a foreign key may also be of a domain.
+    inner join pg_catalog.pg_type as y on a.atttypid = y.oid and y.typcategory = 'S'
+    where not a.attisdropped and a.attgenerated = ''
     and c.relnamespace <> 'clerk_sync'::regnamespace and c.oid not in (select m.of_table from mirror as m)
     order by f.of_table::text, f.column_name, f.known_by
 $$;

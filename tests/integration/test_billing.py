@@ -88,6 +88,27 @@ def test_events_about_a_payer_end_in_the_same_rows_in_any_order(store: Store, ad
     ]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        pytest.param(item(at=1), item(at=2, plan=None, plan_id=None), id="a plan that is removed"),
+        pytest.param(item(at=1), item(at=2, plan={"slug": "gold", "amount": "2 dollars"}), id="a price nobody reads"),
+        pytest.param(attempt(at=1), attempt(at=2, totals=None), id="a payment without amounts"),
+    ],
+)
+def test_a_value_that_the_latest_event_lacks_is_gone_in_any_order(
+    earlier: Applied, later: Applied, store: Store, admin: Connection
+) -> None:
+    store.apply([later])
+    alone = tables(admin)
+    for order in ([earlier, later], [later, earlier]):
+        empty(admin)
+        for event in order:
+            store.apply([event])
+        assert tables(admin)["subscription_items"] == alone["subscription_items"]
+        assert tables(admin)["payment_attempts"] == alone["payment_attempts"]
+
+
 @pytest.mark.parametrize("missing", ["payer", "subscription_id"])
 def test_an_item_without_its_payer_or_its_subscription_keeps_both(
     store: Store, admin: Connection, missing: str

@@ -21,7 +21,8 @@ from tests.kit.polling import eventually
 APP = """
 create table public.profiles (clerk_user_id text primary key, name text);
 create table public.likes (profile text not null references public.profiles (clerk_user_id), what text);
-create table public.notes (author text references clerk.users (clerk_id) on delete cascade, text text);
+create domain public.person as text check (value <> '');
+create table public.notes (author public.person references clerk.users (clerk_id) on delete cascade, text text);
 create table public.tasks (id bigint generated always as identity primary key, name text);
 select clerk_sync.secure('public.tasks', 'user');
 create function public.refuse() returns trigger language plpgsql as $$ begin raise 'never'; end $$;

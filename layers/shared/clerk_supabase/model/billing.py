@@ -84,6 +84,10 @@ class _PlanOfItem(Lenient):
     fee: MoneyOrNone = None
     annual_fee: MoneyOrNone = None
 
+    def names_one_price(self) -> bool:
+        """Tells whether the plan is of a webhook. The Backend API may leave the prices of a plan out."""
+        return "amount" in self.model_fields_set
+
     def price(self, period: str | None) -> Money:
         """The price for one period."""
         return (self.annual_fee if period == "annual" else self.fee) or Money(
@@ -165,11 +169,13 @@ class SubscriptionItem(_OfPayer):
             return _known({"plan_id": self.plan_id})
         plan = self.plan or _PlanOfItem()
         price = plan.price(period)
+        priced = {"amount": price.amount, "currency": price.currency}
+        # A price that is kept beside another plan, or beside none, would depend on the order of the events.
         return {
             "plan_id": self.plan_id or plan.id,
             "plan_slug": plan.slug,
             "plan_name": plan.name,
-            **_known({"amount": price.amount, "currency": price.currency}),
+            **(priced if self.plan is None or plan.names_one_price() else _known(priced)),
         }
 
 
@@ -322,7 +328,7 @@ class PaymentAttempt(_OfPayer):
             "status": self.status,
             "charge_type": self.charge_type or self.type,
             "amount": total.amount,
-            **_known(amounts),
+            **(_known(amounts) if "amount" in self.model_fields_set else amounts),
             "currency": total.currency,
             **{name: value for columns in told for name, value in columns.items()},
             "paid_at": timestamp(self.paid_at),
