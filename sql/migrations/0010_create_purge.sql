@@ -158,11 +158,11 @@ as $$
     select code = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$'
 $$;
 
--- Empties rows of one kind, one by one, until a moment: no event writes an emptied row again. The caller has locked the
--- rows. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
--- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for the reason; kept:
--- neither. A trigger may also skip the change without an error, or insert the row again: so each row is read
--- afterwards.
+-- Empties rows of one kind, one by one, until a moment, but at least one row: no event writes an emptied row again. The
+-- caller has locked the rows. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other
+-- rows are deleted. A row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead,
+-- for the reason; kept: neither. A trigger may also skip the change without an error, or insert the row again: so each
+-- row is read afterwards.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
@@ -195,7 +195,6 @@ declare
     context text;
 begin
     foreach id in array due loop
-        exit when is_cancelled or clock_timestamp() > until;
         outcome := 'kept';
         reason := null;
         for attempt in
@@ -226,6 +225,8 @@ begin
             update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = empty_rows.id;
         end if;
         return next;
+        -- After the row: a call without any row would look as if nothing was due.
+        exit when is_cancelled or clock_timestamp() > until;
     end loop;
 end
 $$;
@@ -543,8 +544,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Workers wait longer than 3 seconds for locks.
-    until constant timestamptz := clock_timestamp() + interval '3 seconds';
+    until timestamptz;
     of_kind clerk_sync.kinds;
     due text[];
     chosen jsonb;
@@ -583,6 +583,8 @@ begin
             of_kind, array(select jsonb_array_elements_text(chosen -> of_kind.kind))
         ));
     end loop;
+    -- Workers wait longer than 3 seconds for locks.
+    until := clock_timestamp() + interval '3 seconds';
     perform clerk_sync.lock_entities(touched || clerk_sync.companions_of(touched));
     lock table clerk_sync.parked_events in share update exclusive mode;
     parked_at := clerk_sync.lock_parked_events(words);

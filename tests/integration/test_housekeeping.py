@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import chain, repeat
 from typing import Any, LiteralString
 
 import pytest
@@ -17,9 +18,11 @@ from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
+from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Database, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.planting import in_function
 from tests.kit.purging import let_time_pass, purge
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
@@ -273,6 +276,41 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
             arriving.result(60)
     assert purged == many
     assert personal_data_of(admin, "Lovelace") == []
+
+
+PORTIONS_WITHOUT_TIME = in_function(
+    "clerk_sync.purge(interval, text, integer)", {"interval '3 seconds'": "interval '0 seconds'"}
+)
+"""The time of each portion is over before its first row, as on a slow database."""
+
+
+def test_on_a_slow_database_each_portion_purges_a_row_until_none_is_due(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    many = 5
+    store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
+    let_time_pass(admin)
+    with PORTIONS_WITHOUT_TIME(database):
+        assert Housekeeping(store, Keep()).run() == many
+    assert value(admin, "select count(*) from clerk.users where first_name is not null") == 0
+
+
+def test_a_round_without_the_time_for_all_that_is_due_says_so_and_rings(
+    database: Database, store: Store, admin: Connection, log: io.StringIO
+) -> None:
+    many = 30
+    store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
+    let_time_pass(admin)
+    metrics.clear_metrics()
+    with PORTIONS_WITHOUT_TIME(database):
+        purged = Housekeeping(store, Keep()).run(seconds=1, monotonic=chain([0.0, 0.0], repeat(2.0)).__next__)
+    assert purged == 1
+    assert "not all that is due was purged and pruned" in log.getvalue()
+    assert metrics.metric_set["HousekeepingFailed"]["Value"] == [1]
+    # With enough time nothing is left, and nothing rings.
+    metrics.clear_metrics()
+    assert Housekeeping(store, Keep()).run() == many - purged
+    assert "HousekeepingFailed" not in metrics.metric_set
 
 
 def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:

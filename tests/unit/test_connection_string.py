@@ -225,6 +225,17 @@ def test_every_parameter_that_is_taken_is_one_of_libpqs() -> None:
         ("FATAL:  (ESUBSCRIBERETRIES) failed to subscribe to S3cret", DatabaseUnavailable, "Pooler Logs"),
         ("FATAL:  (ESTHRCRET) S3cret", DatabaseUnavailable, "Pooler Logs"),
         ('FATAL:  database "(EMAXCONN)" does not exist', SetUpWrong, "no such role or database"),
+        # Older versions of Supavisor, which write no code.
+        ("FATAL:  MaxClientsInSessionMode: max clients reached, S3cret", DatabaseUnavailable, "transaction mode"),
+        ("Unable to check out process from the pool due to timeout", DatabaseUnavailable, "no connection to give"),
+        # pgbouncer, which is Supabase's dedicated pooler.
+        ("FATAL:  no more connections allowed (max_client_conn)", DatabaseUnavailable, "too many connections"),
+        ("FATAL:  client connections exceeded (max_db_client_conn...)", DatabaseUnavailable, "too many"),
+        ("FATAL:  query_wait_timeout", DatabaseUnavailable, "no connection to give"),
+        ("FATAL:  server login has been failing, try again later", DatabaseUnavailable, "the pooler cannot log in"),
+        ("FATAL:  pgbouncer cannot connect to server", DatabaseUnavailable, "the pooler cannot log in"),
+        ("FATAL:  no such database: S3cret", SetUpWrong, "no such role or database"),
+        ("FATAL:  no such user: S3cret", SetUpWrong, "no such role or database"),
         ('too many connections for database "S3cret"', DatabaseUnavailable, "too many connections"),
         ("failed to resolve host 'S3cret@h': [Errno -2] Name or service", DatabaseUnavailable, "no address"),
         ('could not translate host name "S3cret" to address', DatabaseUnavailable, "no address"),

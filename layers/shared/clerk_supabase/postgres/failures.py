@@ -60,7 +60,14 @@ _NOT_LET_IN: Final = (
 )
 _NO_TENANT: Final = "the pooler knows no such project and user: the user must be ROLE.PROJECT"
 _FULL: Final = "too many connections"
+_FULL_IN_SESSION_MODE: Final = (
+    "the pooler has too many connections in session mode (port 5432): use its transaction mode (port 6543)"
+)
+_WAITS_IN_VAIN: Final = (
+    "the pooler had no connection to give in time: lower SyncMaximumConcurrency, or raise the pool size"
+)
 _STARTING: Final = "the server starts, stops or recovers"
+_NO_SUCH: Final = "no such role or database"
 
 # Words of the message in lower case, our words, and the error. The first match decides.
 _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...]] = (
@@ -69,6 +76,17 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     ("wrong password", _NOT_LET_IN, SetUpWrong),
     ("no password supplied", "the connection string names no password", SetUpWrong),
     ("tenant or user not found", _NO_TENANT, SetUpWrong),
+    # Written by versions of Supavisor that write no code.
+    ("maxclientsinsessionmode", _FULL_IN_SESSION_MODE, DatabaseUnavailable),
+    ("unable to check out process from the pool", _WAITS_IN_VAIN, DatabaseUnavailable),
+    # Written by pgbouncer, which is the dedicated pooler of Supabase: https://www.pgbouncer.org/config.html
+    ("no more connections allowed", _FULL, DatabaseUnavailable),
+    ("client connections exceeded", _FULL, DatabaseUnavailable),
+    ("query_wait_timeout", _WAITS_IN_VAIN, DatabaseUnavailable),
+    ("server login has been failing", "the pooler cannot log in at the server", DatabaseUnavailable),
+    ("cannot connect to server", "the pooler cannot log in at the server", DatabaseUnavailable),
+    ("no such database", _NO_SUCH, SetUpWrong),
+    ("no such user", _NO_SUCH, SetUpWrong),
     ("max client connections", _FULL, DatabaseUnavailable),
     ("too many connections", _FULL, DatabaseUnavailable),
     ("too many clients", _FULL, DatabaseUnavailable),
@@ -105,14 +123,11 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     ("ssl error", "TLS failed", DatabaseUnavailable),
     ("ssl syscall", "TLS failed", DatabaseUnavailable),
     # Of a role, or of a database.
-    ("does not exist", "no such role or database", SetUpWrong),
+    ("does not exist", _NO_SUCH, SetUpWrong),
 )
 # Supavisor, the pooler of Supabase, begins its message with a code, which the names in the message cannot imitate.
 # https://github.com/supabase/supavisor, lib/supavisor/errors
 _CODE: Final = re.compile(r"(?:^|FATAL:\s+)\((E[A-Z]{4,})\)")
-_WAITS_IN_VAIN: Final = (
-    "the pooler had no connection to give in time: lower SyncMaximumConcurrency, or raise the pool size"
-)
 _CODES: Final[dict[str, tuple[str, type[DatabaseUnavailable | SetUpWrong]]]] = {
     "ENOTFOUND": (_NO_TENANT + "; copy it from Connect in Supabase's dashboard, region included", SetUpWrong),
     "ENOIDENTIFIER": ("the pooler is told no project: the user must be ROLE.PROJECT", SetUpWrong),
@@ -124,10 +139,7 @@ _CODES: Final[dict[str, tuple[str, type[DatabaseUnavailable | SetUpWrong]]]] = {
         SetUpWrong,
     ),
     "EBANNED": ("the pooler refuses the project, which Supabase has suspended: see its dashboard", SetUpWrong),
-    "EMAXCONNSESSION": (
-        "the pooler has too many connections in session mode (port 5432): use its transaction mode (port 6543)",
-        DatabaseUnavailable,
-    ),
+    "EMAXCONNSESSION": (_FULL_IN_SESSION_MODE, DatabaseUnavailable),
     "EMAXCONN": (
         "the pooler has too many connections: lower SyncMaximumConcurrency, or take a larger compute size",
         DatabaseUnavailable,
