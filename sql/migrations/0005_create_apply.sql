@@ -861,6 +861,20 @@ begin
 end
 $$;
 
+-- Returns its argument, and makes the deferred triggers of the app raise their errors at once in this transaction, where
+-- errors are caught row by row, and not at the commit. The worker calls this function around the argument of apply(),
+-- with the rights of the caller: no trigger that waits in the caller's transaction runs as the owner.
+create function clerk_sync.without_deferral(argument jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    set constraints all immediate;
+    return argument;
+end
+$$;
+
 -- The condition that a row r is the row of the entity $1 of a kind, or a child of this entity.
 create function clerk_sync.is_linked_to(of_kind clerk_sync.kinds, kind_of_entity text)
 returns text
@@ -1061,6 +1075,7 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function
 clerk_sync.apply(jsonb),
+clerk_sync.without_deferral(jsonb),
 clerk_sync.continue_deletes(jsonb),
 clerk_sync.list_unfinished(jsonb)
 to clerk_sync_worker;

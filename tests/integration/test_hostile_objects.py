@@ -155,6 +155,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         of_run(kind="invitation", since=0, until=None, ids=["orginv_9"]),
     ],
     "clerk_sync.continue_deletes(jsonb)": [of_run(kind="organization", id="organization_1")],
+    "clerk_sync.without_deferral(jsonb)": [lambda _: [{}]],
     "clerk_sync.list_unfinished(jsonb)": [of_run()],
     "clerk_sync.next_slice(jsonb)": [of_run(kind="membership")],
     "clerk_sync.visit_slice(jsonb)": [

@@ -14,6 +14,7 @@ from clerk_supabase.errors import ChangeRefused, Retryable, RowUnavailable
 from clerk_supabase.model.changes import Changes, Delete, Reconciled, Upsert, Version
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.corrections.unfinished import finish_deletes
+from clerk_supabase.reconcile.runs import Runs
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.reconciling import rig_with
@@ -68,10 +69,19 @@ POISON: dict[str, LiteralString] = {
         "check (clerk_membership_id <> 'orgmem_2' or deleted_at is null)"
     ),
 }
+POISON_AT_THE_END: dict[str, LiteralString] = {
+    "a trigger at the end of the transaction": (
+        "create function public.keep() returns trigger language plpgsql as $$ begin raise 'no'; end $$; "
+        "create constraint trigger keep after update on clerk.organization_memberships deferrable initially deferred "
+        f"for each row when ({MEMBER}) execute function public.keep()"
+    ),
+}
 NAMED = "rows of the deleted organization that were not written: 1; the first is membership orgmem_2: "
 
 
-@pytest.mark.parametrize("statement", POISON.values(), ids=POISON)
+@pytest.mark.parametrize(
+    "statement", [*POISON.values(), *POISON_AT_THE_END.values()], ids=[*POISON, *POISON_AT_THE_END]
+)
 def test_a_row_that_the_app_refuses_in_the_first_part_of_a_delete_holds_up_no_other_row_and_is_named_once(
     statement: LiteralString, store: Store, admin: Connection
 ) -> None:
@@ -243,6 +253,21 @@ def test_an_undone_run_shows_all_memberships_but_the_refused_one_again(store: St
     admin.execute(REMOVE)
     finish_deletes(store, lambda: True)
     assert (rows(admin, hidden), rows(admin, UNFINISHED)) == ([], [])
+
+
+def test_an_undone_run_shows_all_rows_but_the_one_refused_at_the_end_of_the_transaction(
+    store: Store, admin: Connection, database: Database
+) -> None:
+    populate(store)
+    run = ended_run(admin)
+    proof = Changes(Delete("organization", "org_1", CREATED_AT + 5)), Reconciled(f"reconcile-{run}-org_1")
+    assert store.apply([proof]) == ["deleted"]
+    for statement in POISON_AT_THE_END.values():
+        admin.execute(statement)
+    with closing(Store(Fixed(f"{database.url}?sslmode=disable"))) as operator:
+        assert Runs(operator).undo(run).restored == [("organization", "org_1")]
+    assert len(rows(admin, VISIBLE)) == MEMBERS
+    assert rows(admin, UNFINISHED) == [("organization", "org_1", False)]
 
 
 def test_a_delete_killed_after_its_refused_row_was_left_ends_with_the_next_delivery(

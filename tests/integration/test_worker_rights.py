@@ -149,6 +149,7 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
         ("clerk_sync.visit_slice(jsonb)",),
         ("clerk_sync.weigh_deletes(jsonb)",),
         ("clerk_sync.windows_of_run(jsonb)",),
+        ("clerk_sync.without_deferral(jsonb)",),
     ]
     with pytest.raises(InsufficientPrivilege):
         worker.execute("select clerk_sync.register('user', 1, 'clerk.users', 'clerk_id', array['email']::name[])")

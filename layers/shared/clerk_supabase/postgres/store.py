@@ -17,7 +17,7 @@ from clerk_supabase.errors import (
     RowUnavailable,
     ValueRefused,
 )
-from clerk_supabase.model.changes import Changes, Source
+from clerk_supabase.model.changes import Changes, Delete, Source
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.postgres.batch import as_json, element_of, origins_of, provenance, rows_of, with_page
 from clerk_supabase.postgres.connection import Connection, KeptConnection, errors_translated, not_allowed
@@ -67,6 +67,11 @@ _QUERIES: Final[Mapping[tuple[bool, bool], LiteralString]] = MappingProxyType(
         (True, True): _APPLY_FROM_AND_RECORD,
     }
 )
+# The same, with deferred triggers of the app that raise their errors where apply() catches these, row by row.
+_AT_ONCE: Final = f"clerk_sync.without_deferral({_ARGUMENT})"
+_QUERIES_AT_ONCE: Final[Mapping[tuple[bool, bool], LiteralString]] = MappingProxyType(
+    {key: query.replace(_ARGUMENT, _AT_ONCE) for key, query in _QUERIES.items()}
+)
 # What reconcile, housekeeping and canaries call; each takes one JSON value and returns one.
 Function = Literal[
     "begin_run",
@@ -112,6 +117,9 @@ Function = Literal[
 ]
 _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
     {name: f"select clerk_sync.{name}({_ARGUMENT})" for name in get_args(Function)}
+)
+_FUNCTIONS_AT_ONCE: Final[Mapping[Function, LiteralString]] = MappingProxyType(
+    {name: _FUNCTIONS[name].replace(_ARGUMENT, _AT_ONCE) for name in ("continue_deletes", "undo_run")}
 )
 # Rows of one delete that fail one by one. With more of them, the app refuses every row.
 _MOST_FAILED: Final = 1_000
@@ -169,8 +177,15 @@ class Store:
         Raises Retryable and ChangeRefused.
         """
         text = with_page(as_json(argument), page, arrays) if page or arrays else as_json(argument)
-        with errors_translated():
-            [(answer,)] = self._execute((text,), _FUNCTIONS[function])
+        try:
+            with errors_translated():
+                [(answer,)] = self._execute((text,), _FUNCTIONS[function])
+        except ChangeRefused:
+            # See _apply_together().
+            if function not in _FUNCTIONS_AT_ONCE:
+                raise
+            with errors_translated():
+                [(answer,)] = self._execute((text,), _FUNCTIONS_AT_ONCE[function])
         return answer
 
     def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused | Retryable]:
@@ -263,7 +278,12 @@ class Store:
         """
         try:
             return self._apply_as_it_is(batch, seconds)
-        except ValueRefused:
+        except ChangeRefused as error:
+            if len(batch) == 1 and isinstance(batch[0][0].main, Delete):
+                # Perhaps by a deferred trigger, whose error of one row undoes the work with all rows.
+                return self._apply_as_it_is(batch, seconds, at_once=True)
+            if not isinstance(error, ValueRefused):
+                raise
             less = self._apply_with_less(*batch[0], seconds) if len(batch) == 1 else None
             if less is None:
                 raise
@@ -282,7 +302,9 @@ class Store:
             return error
         return DeleteUnfinished() if outcome == "unfinished" else outcome
 
-    def _apply_as_it_is(self, batch: Sequence[tuple[Changes, Source]], seconds: float | None) -> list[Outcome]:
+    def _apply_as_it_is(
+        self, batch: Sequence[tuple[Changes, Source]], seconds: float | None, *, at_once: bool = False
+    ) -> list[Outcome]:
         elements: list[dict[str, object]] = []
         positions: list[int] = []
         for changes, source in batch:
@@ -294,7 +316,8 @@ class Store:
         places = map(range, positions, ends)
         origins = origins_of(zip((source for _, source in batch), places, strict=True))
         arguments = (as_json(elements), as_json(origins)) if origins else (as_json(elements),)
-        query = _QUERIES[bool(origins), any(changes.dropped for changes, _ in batch)]
+        queries = _QUERIES_AT_ONCE if at_once else _QUERIES
+        query = queries[bool(origins), any(changes.dropped for changes, _ in batch)]
         with errors_translated():
             # A worker that recorded one of these deliveries at the same moment violates the constraint; the second
             # time the delivery is there to be seen.
