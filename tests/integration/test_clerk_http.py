@@ -155,6 +155,20 @@ def test_a_longer_pause_than_the_function_may_run_is_an_error_and_silences_nobod
     assert ours.clock.now - before < 1
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_long_pause_that_clerk_asks_for_is_logged_and_a_short_one_is_not(
+    api: ClerkApi, ours: Reader, log: io.StringIO, status: int
+) -> None:
+    api.faults.add(answering(status, retry_after="10"))
+    ours.clerk().instance()
+    assert "waiting" not in log.getvalue()
+    api.faults.add(answering(status, retry_after="600"))
+    ours.clerk().instance()
+    [line] = log.getvalue().splitlines()
+    assert json.loads(line)["message"] == "waiting, because Clerk asks for a pause"
+    assert json.loads(line)["seconds"] == 600
+
+
 # Faults that pass
 
 

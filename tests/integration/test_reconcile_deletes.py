@@ -292,7 +292,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (answering(402, code="unsupported_subscription_plan_features"), "402 (unsupported_subscription_plan_features)"),
+        (answering(402, code="unsupported_subscription_plan_features"), "_plan_features): the plan of the instance at"),
         (answering(403, code="forbidden"), "403 (forbidden)"),
         (firewall(), "403, and not in Clerk's format"),
         (answering(404, code="not_found"), "404 (not_found)"),

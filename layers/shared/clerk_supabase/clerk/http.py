@@ -33,6 +33,7 @@ from clerk_supabase.errors import (
     OutOfTime,
     TooLongToWait,
 )
+from clerk_supabase.telemetry import logger
 from clerk_supabase.version import USER_AGENT
 
 if TYPE_CHECKING:
@@ -137,12 +138,14 @@ class ClerkHttp:
                 return self._authorized(path, parameters, read, deadline)
             except _TooFast as error:
                 last = error
+                _tell_long_pause(error)
                 self._limit().pause(error.seconds + self._chance())
             except _TryAgain as error:
                 last = error
                 failures += 1
                 if failures == _ATTEMPTS:
                     raise ClerkUnavailable(f"GET {path}: {error} ({failures} times)") from error
+                _tell_long_pause(error)
                 self._rest(max(error.seconds, self._backoff(failures)), deadline, last)
 
     # Time
@@ -282,6 +285,12 @@ class _TooFast(_TryAgain):
     """No request may be sent for so many seconds."""
 
 
+def _tell_long_pause(asked: _TryAgain) -> None:
+    """Log a pause longer than one window of Clerk's: without a word, a command would seem to hang."""
+    if asked.seconds > _WINDOW_SECONDS:
+        logger.warning("waiting, because Clerk asks for a pause", seconds=asked.seconds, reason=str(asked))
+
+
 def _checked(base_url: str) -> str:
     parts = urlsplit(base_url)
     if parts.scheme == "https" and parts.hostname:
@@ -335,6 +344,8 @@ def _rejection(status: int, path: str, body: bytes, observed_at: int) -> ClerkRe
         return BillingUnavailable(f"{said}: Billing is switched off in Clerk's dashboard")
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
+    if status == 402:
+        return ClerkRejected(f"{said}: the plan of the instance at Clerk does not include this")
     if not known:
         return ClerkRejected(f"{said}, and not in Clerk's format: is the address of its Backend API right?")
     return ClerkRejected(f"{said}: this is a fault of clerk-supabase-sync, or Clerk has changed")
