@@ -11,6 +11,7 @@ from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.adopt.switching import steps
+from clerk_supabase_cli.operate.monitor.database_state import read_wrong_instances
 from tests.integration.test_instance import DEVELOPMENT, PRODUCTION, event, mirrored, users, wrong
 from tests.kit.databases import Connection, Database, rows, tables, value
 from tests.kit.feeding import switch as switch_feed
@@ -163,6 +164,9 @@ def test_twelve_users_go_to_production_with_their_rows_and_back_by_undo(
     assert (tables(admin), of_app(admin), mirrored(admin)) == (mirror, before, DEVELOPMENT)
     assert sync.process([event("user_late", PRODUCTION), event("user_13", DEVELOPMENT)]) == []
     assert users(admin) == ["user_13", *(f"user_old{name}" for name in NAMES)]
+    # Events of the mirrored instance that came during the move are no events of another instance.
+    assert wrong(admin) == {DEVELOPMENT: 1, PRODUCTION: 1}
+    assert [each.instance_id for each in read_wrong_instances(admin)] == [PRODUCTION]
 
 
 @pytest.mark.usefixtures("app")
