@@ -215,11 +215,12 @@ def _refuse_the_future(changes: Iterable[Change], received_at: int, what: str) -
     for change in changes:
         newest = change.deleted_at if isinstance(change, Delete) else max(change.version)
         # A version from the far future would win over every true version. A stub has no version, and always loses.
-        if newest > received_at + DAY and not _is_stub(change):
+        if newest > received_at + DAY and not is_stub(change):
             raise UnusableEvent(f"{what}: its clock is more than a day ahead of ours")
 
 
-def _is_stub(change: Change) -> bool:
+def is_stub(change: Change) -> bool:
+    """Whether the change is a parent with the fields that another object names: any event about the parent wins."""
     return isinstance(change, Upsert) and change.version.source_updated_at == 0
 
 

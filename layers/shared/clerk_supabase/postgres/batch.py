@@ -13,7 +13,17 @@ from typing import assert_never
 from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.model.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
+from clerk_supabase.model.changes import (
+    Change,
+    Changes,
+    Delete,
+    Delivery,
+    Reconciled,
+    SignedIn,
+    Source,
+    Upsert,
+    is_stub,
+)
 from clerk_supabase.model.envelope import ParkedEvent, storable
 from clerk_supabase.model.events import subject_of
 from clerk_supabase.model.facts import Kind
@@ -41,6 +51,32 @@ def with_page(argument: str, page: Sequence[str], arrays: Mapping[Kind, Sequence
     by_kind = ",".join(f'"{kind}":[{",".join(texts)}]' for kind, texts in arrays.items())
     added = [f'"page":[{",".join(page)}]', *([f'"arrays":{{{by_kind}}}'] if by_kind else ())]
     return f"{argument[:-1]},{','.join(added)}}}"
+
+
+def elements_of(batch: Iterable[tuple[Changes, Source]]) -> tuple[list[dict[str, object]], list[range]]:
+    """The elements of a batch, and the places of the elements of each change and its companions, the main one first.
+
+    A stub is left out where an earlier webhook of the batch, of the same Clerk instance, brings the same stub: a stub
+    has no time of its own, and is recorded for no webhook. Events about the members of one organization all name it.
+    """
+    elements: list[dict[str, object]] = []
+    places: list[range] = []
+    stubs: set[tuple[str, str]] = set()
+    for changes, source in batch:
+        first = len(elements)
+        main = element_of(changes.main) | provenance(source)
+        elements.append(main | {"dropped": changes.dropped} if changes.dropped else main)
+        for companion in changes.companions:
+            element = element_of(companion)
+            if isinstance(source, Delivery) and is_stub(companion):
+                # As text: to Python, true is the same as 1.
+                stub = (source.instance_id, as_json(element))
+                if stub in stubs:
+                    continue
+                stubs.add(stub)
+            elements.append(element | provenance(source, is_main=False))
+        places.append(range(first, len(elements)))
+    return elements, places
 
 
 def element_of(change: Change) -> dict[str, object]:

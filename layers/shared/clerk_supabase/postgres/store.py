@@ -19,7 +19,7 @@ from clerk_supabase.errors import (
 )
 from clerk_supabase.model.changes import Changes, Delete, Source
 from clerk_supabase.model.envelope import ParkedEvent
-from clerk_supabase.postgres.batch import as_json, element_of, origins_of, provenance, rows_of, with_page
+from clerk_supabase.postgres.batch import as_json, elements_of, origins_of, provenance, rows_of, with_page
 from clerk_supabase.postgres.connection import Connection, KeptConnection, errors_translated, not_allowed
 from clerk_supabase.postgres.parts import in_parts
 from clerk_supabase.telemetry import count, logger
@@ -305,15 +305,7 @@ class Store:
     def _apply_as_it_is(
         self, batch: Sequence[tuple[Changes, Source]], seconds: float | None, *, at_once: bool = False
     ) -> list[Outcome]:
-        elements: list[dict[str, object]] = []
-        positions: list[int] = []
-        for changes, source in batch:
-            positions.append(len(elements))
-            main = element_of(changes.main) | provenance(source)
-            elements.append(main | {"dropped": changes.dropped} if changes.dropped else main)
-            elements += [element_of(companion) | provenance(source, is_main=False) for companion in changes.companions]
-        ends = (*positions[1:], len(elements))
-        places = map(range, positions, ends)
+        elements, places = elements_of(batch)
         origins = origins_of(zip((source for _, source in batch), places, strict=True))
         arguments = (as_json(elements), as_json(origins)) if origins else (as_json(elements),)
         queries = _QUERIES_AT_ONCE if at_once else _QUERIES
@@ -322,7 +314,7 @@ class Store:
             # A worker that recorded one of these deliveries at the same moment violates the constraint; the second
             # time the delivery is there to be seen.
             rows = self._execute(arguments, query, seconds, again_after="deliveries_pkey")
-        outcomes = [cast("Outcome", rows[position][0]) for position in positions]
+        outcomes = [cast("Outcome", rows[of_change.start][0]) for of_change in places]
         for (changes, source), outcome in zip(batch, outcomes, strict=True):
             if changes.dropped and outcome != "duplicate":
                 _tell_dropped(changes, source)
