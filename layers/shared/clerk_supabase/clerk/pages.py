@@ -224,7 +224,10 @@ def _page(glances: list[_Glance], answer: Objects, total_count: int | None, obse
         raise Unreadable("not every id is usable")
     if any(glance.deleted for glance in glances):
         raise Unreadable("not every object exists")
-    items = [_item(glance, answer, place, observed_at) for place, glance in enumerate(glances)]
+    items = [
+        Item(each.id, each.created_at, each.updated_at, observed_at, answer, place)
+        for place, each in enumerate(glances)
+    ]
     return Page(items, [], len(items), total_count, observed_at)
 
 

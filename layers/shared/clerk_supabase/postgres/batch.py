@@ -42,9 +42,13 @@ def with_page(argument: str, page: Sequence[str], arrays: Mapping[Kind, Sequence
 
     *page*: elements as JSON texts. *arrays*: the same of arrays, by kind.
     """
-    by_kind = ",".join(f'"{kind}":[{",".join(texts)}]' for kind, texts in arrays.items())
-    added = [f'"page":[{",".join(page)}]', *([f'"arrays":{{{by_kind}}}'] if by_kind else ())]
-    return f"{argument[:-1]},{','.join(added)}}}"
+    # Each part of these may have megabytes: to join them once copies them once.
+    parts = [argument[:-1], ',"page":[', ",".join(page), "]"]
+    separator = ',"arrays":{'
+    for kind, texts in arrays.items():
+        parts += [f'{separator}"{kind}":[', ",".join(texts), "]"]
+        separator = ","
+    return "".join((*parts, "}}" if arrays else "}"))
 
 
 def element_of(change: Change) -> dict[str, object]:
