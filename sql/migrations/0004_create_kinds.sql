@@ -610,7 +610,9 @@ as $function$
 $function$;
 
 -- fill_<kind>: writes rows of entities that are new. Only for a kind without parents. A new entity has no row to
--- compare, unless the app made a row. Null for a kind with parents.
+-- compare, unless the app made a row. ids: in their order in "C", so that rows are locked in this order; places: of
+-- each id, where in the page its content is. To sort the rows themselves would copy each of them. Null for a kind with
+-- parents.
 create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds, is_audited boolean)
 returns text
 language sql
@@ -620,48 +622,41 @@ as $function$
     select case
         when of_kind.parents = '{}' then clerk_sync.statement_of(
             $template$
-                create or replace function clerk_sync.{fill_kind}(page jsonb, added clerk_sync.change[])
+                create or replace function clerk_sync.{fill_kind}(page jsonb, ids text[], places integer[])
                 returns void
                 language plpgsql
                 set search_path = pg_catalog, pg_temp
                 as $body$
                 #variable_conflict use_variable
                 declare
+                    present constant text[] := array(select k.{key} from {table} as k where k.{key} = any(ids));
                     filled bigint;
                 begin
                     -- Not `on conflict do update`, which costs more for each row, and also fires the triggers of updates.
                     insert into {table} ({key}, {columns})
                     select a.id, {given_columns}
-                    from unnest(added) as a
-                    left join lateral (
-                        select true as exists from {table} as k where k.{key} = a.id collate "default" limit 1
-                    ) as kept on true
-                    cross join lateral {content} as given
-                    where a.kind = {kind} and kept.exists is null
-                    order by a.id;
+                    from unnest(ids, places) as a (id, place) cross join lateral {content} as given
+                    where a.id <> all(present);
 
                     -- The app may have made rows, or alters them.
                     get diagnostics filled = row_count;
                     if
-                        filled < (select count(*) from unnest(added) as a where a.kind = {kind})
+                        filled < cardinality(ids)
                         or current_setting('clerk_sync.nested', true) = 'yes'
                         or {has_trigger}
                     then
                         update {table} as kept set {set_given}
                         from (
-                            select u.* from unnest(added) as u where u.kind = {kind} order by u.id limit cardinality(added)
+                            select u.* from unnest(ids, places) as u (id, place) limit cardinality(ids)
                         ) as a
                         cross join lateral {content} as given
-                        where kept.{key} = a.id collate "default"
-                        and ({kept_columns}) is distinct from ({given_columns});
+                        where kept.{key} = a.id and ({kept_columns}) is distinct from ({given_columns});
                         if exists (
-                            select from unnest(added) as a
-                            left join {table} as kept on kept.{key} = a.id collate "default"
+                            select from unnest(ids, places) as a (id, place)
+                            left join {table} as kept on kept.{key} = a.id
                             cross join lateral {content} as given
-                            where a.kind = {kind} and (
-                                kept.{key} is null or kept.deleted_at is not null
-                                or ({kept_columns}) is distinct from ({given_columns})
-                            )
+                            where kept.{key} is null or kept.deleted_at is not null
+                            or ({kept_columns}) is distinct from ({given_columns})
                         ) then
                             perform clerk_sync.refuse_kept_row({table_name});
                         end if;
@@ -677,7 +672,7 @@ as $function$
                 'kept_columns', clerk_sync.for_each('kept.%1$I', of_kind.mirrored_columns),
                 'set_given', clerk_sync.for_each('%1$I = given.%1$I', of_kind.mirrored_columns),
                 'content', clerk_sync.statement_of(
-                    'jsonb_populate_record(null::clerk_sync.{row_type}, page -> a."position" -> ''content'')',
+                    'jsonb_populate_record(null::clerk_sync.{row_type}, page -> a.place -> ''content'')',
                     clerk_sync.holes_of(of_kind)
                 )
             )

@@ -484,7 +484,12 @@ declare
     run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
     page constant jsonb := request -> 'page';
     target text;
-    added clerk_sync.change[];
+    -- Of each new entity; in the order of kind and id.
+    kinds text[];
+    ids text[];
+    places integer[];
+    first integer;
+    last integer;
     known jsonb;
     refusal clerk_sync.refusal;
     -- As in apply().
@@ -498,7 +503,7 @@ begin
         select distinct on (g.kind, g.id) g.ordinality - 1 as place, g.kind, g.id, v.version
         from rows from (
             jsonb_to_recordset(page) as (
-                kind text, id text, source_updated_at bigint, observed_at bigint, content jsonb
+                kind text collate "C", id text collate "C", source_updated_at bigint, observed_at bigint, content jsonb
             )
         ) with ordinality as g
         cross join lateral (
@@ -513,7 +518,7 @@ begin
     inserted as (
         insert into clerk_sync.entities as e (kind, id, version, shown_at)
         select given.kind, given.id, given.version, least((given.version).observed_at, latest) from given
-        order by given.kind collate "C", given.id collate "C"
+        order by given.kind, given.id
         on conflict do nothing
         returning e.kind, e.id
     ),
@@ -523,20 +528,22 @@ begin
     )
 
     select
-        coalesce(array_agg(
-            row(j.place, j.kind, j.id, j.version, null, null, null, null, null, null, null)::clerk_sync.change
-        ) filter (where j.is_new), '{}'),
+        array_agg(j.kind) filter (where j.is_new), array_agg(j.id) filter (where j.is_new),
+        array_agg(j.place) filter (where j.is_new),
         coalesce(jsonb_agg(jsonb_build_array(j.kind, j.id)) filter (where not j.is_new), '[]')
-    into added, known
-    from judged as j;
+    into kinds, ids, places, known
+    from (select judged.* from judged order by judged.kind, judged.id) as j;
 
     perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
 
     for target in
         select k.kind from clerk_sync.kinds as k
-        where k.kind in (select a.kind from unnest(added) as a) order by k.write_order
+        where k.kind = any(kinds) order by k.write_order
     loop
-        execute format('select clerk_sync.%I($1, $2)', 'fill_' || target) using page, added;
+        first := array_position(kinds, target);
+        last := first + cardinality(array_positions(kinds, target)) - 1;
+        execute format('select clerk_sync.%I($1, $2, $3)', 'fill_' || target)
+        using page, ids[first:last], places[first:last];
     end loop;
     return known;
 exception

@@ -141,3 +141,15 @@ anything = st.recursive(simple, lambda each: st.lists(each) | st.dictionaries(st
 def test_every_element_of_a_page_is_read_or_reported(elements: list[Any]) -> None:
     found = page(*elements)
     assert found.size == len(elements) == len(found.items) + len(found.odd)
+
+
+def test_items_share_one_reading_of_their_answer() -> None:
+    items = page(good("user_1"), good("user_2"), good("user_3")).items
+    bodies: list[bytes] = []
+
+    def ids_but_the_last(body: bytes) -> list[str]:
+        bodies.append(body)
+        return [each["id"] for each in json.loads(body)[:-1]]
+
+    assert [item.read(ids_but_the_last) for item in items] == ["user_1", "user_2", None]
+    assert len(bodies) == 1

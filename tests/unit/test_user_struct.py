@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from clerk_supabase.model.user_struct import UserStruct, read_user
+from clerk_supabase.model.user_struct import UserStruct, as_json_of_usual, read_user, read_users
 from clerk_supabase.model.users import User
+from clerk_supabase.postgres.batch import as_json
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import Population
 
@@ -115,3 +116,37 @@ def test_the_fast_reader_returns_the_same_as_the_lenient_model(changes: dict[str
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"id":"\xff"}', b'{"id":"user_1"}'])
 def test_an_object_that_is_no_user_is_left_to_the_lenient_model(body: bytes) -> None:
     assert read_user(body) is None
+
+
+@given(st.lists(st.fixed_dictionaries({}, optional=fields), max_size=3))
+@example([{"public_metadata": {"large": 2**70, "tiny": -(2**70), "float": 1e300, "zero": -0.0, "text": "\x01\u2028"}}])
+@example([{}, {"unsafe_metadata": {"text": "Infinity"}}])
+def test_users_read_together_are_the_same_as_users_read_one_by_one(several: list[dict[str, Any]]) -> None:
+    bodies = [json.dumps(USER | changes).encode() for changes in several]
+    one_by_one = [read_user(body) for body in bodies]
+    together = read_users(b"[" + b",".join(bodies) + b"]")
+    # A user of another form spoils the page for all: then each of them is read alone.
+    for fast, alone in zip(together, one_by_one, strict=bool(together)):
+        assert (fast is None) == (alone is None)
+        if fast is not None and alone is not None:
+            assert (fast.id, fast.updated_at) == (alone.id, alone.updated_at)
+            assert repr(fast.columns()) == repr(alone.columns())
+            assert json.loads(as_json_of_usual(fast.columns())) == json.loads(as_json(alone.columns()))
+
+
+@pytest.mark.parametrize("spoiled", [b'{"id":"user_1"}', b"null", b'{"id":"\xff"}', b'{"id":"\\u0000"}'])
+def test_one_user_of_another_form_leaves_every_user_of_the_page_to_be_read_alone(spoiled: bytes) -> None:
+    body = json.dumps(USER).encode()
+    assert len(read_users(b"[" + body + b"," + body + b"]")) == 2
+    assert read_users(b"[" + body + b"," + spoiled + b"]") == []
+
+
+def test_columns_come_in_the_order_in_which_jsonb_keeps_them() -> None:
+    population = Population(7)
+    for number in range(7):
+        user = read_user(population.json(population.id(number)))
+        assert user is not None
+        columns = user.columns()
+        accounts = [account for value in columns.values() if isinstance(value, list) for account in value]
+        for names in map(list, [columns, *accounts]):
+            assert names == sorted(names, key=lambda name: (len(name), name))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -20,20 +20,30 @@ _Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 _Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MILLISECOND)]
 
 
+Value = TypeVar("Value")
+
+
 class Objects:
     """The objects of one answer as JSON text, split when the first object is read: most pages need no object."""
 
-    __slots__ = ("_body", "_objects", "_take_apart")
+    __slots__ = ("_body", "_objects", "_read", "_take_apart")
 
     def __init__(self, body: bytes, take_apart: Callable[[bytes], list[Raw]]) -> None:
         self._body = body
         self._take_apart = take_apart
         self._objects: list[Raw] | None = None
+        self._read: Sequence[Any] | None = None
 
     def __getitem__(self, place: int) -> bytes:
         if self._objects is None:
             self._objects = self._take_apart(self._body)
         return bytes(memoryview(self._objects[place]))
+
+    def read(self, place: int, read_all: Callable[[bytes], Sequence[Value]]) -> Value | None:
+        """The object at a place, made from the whole answer by `read_all`, which runs once; None beyond its result."""
+        if self._read is None:
+            self._read = read_all(self._body)
+        return self._read[place] if place < len(self._read) else None
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -54,6 +64,13 @@ class Item(Struct, frozen=True, gc=False):
         """The whole object, a copy of its own."""
         return self.answer[self.place]
 
+    def read(self, read_all: Callable[[bytes], Sequence[Value]]) -> Value | None:
+        """The object as `read_all` reads it among all objects of the answer, always with the same `read_all`.
+
+        `read_all` gets an array; None where its result is shorter.
+        """
+        return self.answer.read(self.place, read_all)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -71,9 +88,6 @@ class Page:
     """False: no object of the page before was repeated, so objects between the two pages may be missing."""
     is_new: bool = True
     """False: the walk ended with a full page whose ids were all on the page before, or behind the end of the list."""
-
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +224,10 @@ def _page(glances: list[_Glance], answer: Objects, total_count: int | None, obse
         raise Unreadable("not every id is usable")
     if any(glance.deleted for glance in glances):
         raise Unreadable("not every object exists")
-    items = [_item(glance, answer, place, observed_at) for place, glance in enumerate(glances)]
+    items = [
+        Item(each.id, each.created_at, each.updated_at, observed_at, answer, place)
+        for place, each in enumerate(glances)
+    ]
     return Page(items, [], len(items), total_count, observed_at)
 
 

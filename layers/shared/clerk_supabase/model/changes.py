@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +29,9 @@ from clerk_supabase.model.found_kinds import (
     WITH_PRIVATE_METADATA,
     model_of,
 )
+
+if TYPE_CHECKING:
+    from clerk_supabase.model.users import User
 
 # While the environment starts, when a function has more of the processor than later: most events are about users. To
 # make the models of all kinds takes a twentieth of the cold start.
@@ -155,19 +158,26 @@ def changes_of_object(
     dropped: tuple[str, ...] = ()
     usual = read_user(json) if kind == "user" else None
     if usual is not None:
-        version = Version(usual.updated_at, observed_at)
-        main = Upsert(kind, usual.id, version, usual.columns())
+        main = change_of_user(usual, observed_at, received_at)
     else:
         found, dropped = _read_json(model_of(kind), json)
         found, version = _told_by_api(found, observed_at)
         main = Upsert(kind, found.id, version, found.columns())
         companions += _companions(found, observed_at, received_at)
-    _refuse_the_future((main, *companions), received_at, kind)
+        _refuse_the_future((main, *companions), received_at, kind)
     if keep_private_metadata and kind in WITH_PRIVATE_METADATA:
         private, dropped_too = _read_json(PrivateMetadata, json)
         companions.append(_private(main, private))
         dropped += dropped_too
     return Changes(main, tuple(companions), dropped)
+
+
+def change_of_user(user: User, observed_at: int, received_at: int) -> Upsert:
+    """The change of a user of Clerk's Backend API. See changes_of_object()."""
+    change = Upsert("user", user.id, Version(user.updated_at, observed_at), user.columns())
+    if user.updated_at > received_at or observed_at > received_at:
+        _refuse_the_future((change,), received_at, "user")
+    return change
 
 
 Read = TypeVar("Read", bound=Lenient)

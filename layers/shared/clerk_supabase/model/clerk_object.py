@@ -208,4 +208,4 @@ def what_is_wrong(error: ValidationError, name: str) -> str:
 
 def timestamp(milliseconds: int | None) -> str | None:
     """Milliseconds since 1970 as Postgres reads a timestamptz."""
-    return None if milliseconds is None else f"{(_EPOCH + timedelta(milliseconds=milliseconds)).isoformat()}+00:00"
+    return None if milliseconds is None else (_EPOCH + timedelta(0, 0, 0, milliseconds)).isoformat() + "+00:00"

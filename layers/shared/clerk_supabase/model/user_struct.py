@@ -47,7 +47,8 @@ def _strict(hint: Any, metadata: Iterable[Any] = ()) -> Any:
     if origin in (Union, UnionType):
         return functools.reduce(operator.or_, map(_strict, arguments))
     if origin is list:
-        return GenericAlias(list, (_strict(arguments[0]),))
+        # Not a list: Python's garbage collector would search the thousands of lists of a page, most of them empty.
+        return GenericAlias(tuple, (_strict(arguments[0]), ...))
     if origin is None and issubclass(hint, Lenient):
         return _struct(hint)
     limits = {name: getattr(each, name) for each in metadata for name in _LIMITS if hasattr(each, name)}
@@ -56,6 +57,9 @@ def _strict(hint: Any, metadata: Iterable[Any] = ()) -> Any:
 
 UserStruct: Final = _struct(User)
 _DECODER: Final = msgspec.json.Decoder(UserStruct)
+_ARRAY_DECODER: Final = msgspec.json.Decoder(list[UserStruct])  # type: ignore[valid-type] # a class made at run time
+_ENCODER: Final = msgspec.json.Encoder()
+_OF_ANOTHER_FORM: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def read_user(json: bytes) -> User | None:
@@ -64,6 +68,32 @@ def read_user(json: bytes) -> User | None:
         return None
     try:
         user = cast("User", _DECODER.decode(json))
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except _OF_ANOTHER_FORM:
         return None
-    return user if is_usual(user.public_metadata) and is_usual(user.unsafe_metadata) else None
+    return user if _has_usual_metadata(user) else None
+
+
+def read_users(json: bytes) -> list[User | None]:
+    """The users of an array, each as read_user() returns it, in one call of the parser.
+
+    Empty if the array, or a single user in it, has another form: then each user has to be read alone.
+    """
+    if may_hold_nul(json):
+        return []
+    try:
+        users = cast("list[User]", _ARRAY_DECODER.decode(json))
+    except _OF_ANOTHER_FORM:
+        return []
+    return [user if _has_usual_metadata(user) else None for user in users]
+
+
+def _has_usual_metadata(user: User) -> bool:
+    return is_usual(user.public_metadata) and is_usual(user.unsafe_metadata)
+
+
+def as_json_of_usual(value: object) -> str:
+    """The JSON text of a value made from a user in the usual form, in a third of the time.
+
+    Such a user has no text and no number that JSON cannot hold.
+    """
+    return _ENCODER.encode(value).decode()

@@ -113,13 +113,13 @@ class EnterpriseAccount(_Identifier):
         """The account as an element of the column enterprise_accounts."""
         return {
             "id": self.id,
+            "active": self.active,
             "protocol": protocol,
             "provider": self.provider,
-            "provider_user_id": self.provider_user_id,
-            "email_address": self.email_address,
-            "active": self.active,
-            "enterprise_connection_id": self.connection_id,
             "verified": self.verified,
+            "email_address": self.email_address,
+            "provider_user_id": self.provider_user_id,
+            "enterprise_connection_id": self.connection_id,
         }
 
 
@@ -179,54 +179,55 @@ class User(ClerkObject):
         """
         email = _with_id(self.email_addresses, self.primary_email_address_id)
         phone = _with_id(self.phone_numbers, self.primary_phone_number_id)
+        # The names in the order in which jsonb keeps them, so that nobody has to sort them.
         return {
-            "clerk_id": self.id,
-            "external_id": self.external_id,
-            "username": self.username,
-            "first_name": self.first_name,
-            "last_name": self.last_name,
             "email": email and email.email_address,
-            "email_verified": email is not None and email.verified,
             "phone": phone and phone.phone_number,
-            "phone_verified": phone is not None and phone.verified,
-            "image_url": self.image_url,
-            "has_image": self.has_image,
+            "banned": self.banned,
             "locale": self.locale,
-            "public_metadata": self.public_metadata,
-            "unsafe_metadata": self.unsafe_metadata,
-            "email_addresses": [
-                {"id": each.id, "email_address": each.email_address, "verified": each.verified}
-                for each in self.email_addresses
-            ],
-            "phone_numbers": [
-                {"id": each.id, "phone_number": each.phone_number, "verified": each.verified}
-                for each in self.phone_numbers
-            ],
+            "locked": self.locked,
+            "clerk_id": self.id,
+            "username": self.username,
+            "has_image": self.has_image,
+            "image_url": self.image_url,
+            "last_name": self.last_name,
+            "created_at": timestamp(self.created_at),
+            "first_name": self.first_name,
+            "external_id": self.external_id,
             "web3_wallets": [
-                {"id": each.id, "web3_wallet": each.web3_wallet, "verified": each.verified}
+                {"id": each.id, "verified": each.verified, "web3_wallet": each.web3_wallet}
                 for each in self.web3_wallets
             ],
+            "deprovisioned": self.deprovisioned,
+            "phone_numbers": [
+                {"id": each.id, "verified": each.verified, "phone_number": each.phone_number}
+                for each in self.phone_numbers
+            ],
+            "email_verified": email is not None and email.verified,
+            "phone_verified": phone is not None and phone.verified,
+            "email_addresses": [
+                {"id": each.id, "verified": each.verified, "email_address": each.email_address}
+                for each in self.email_addresses
+            ],
+            "public_metadata": self.public_metadata,
+            "unsafe_metadata": self.unsafe_metadata,
+            "password_enabled": self.password_enabled,
             "external_accounts": [
                 {
                     "id": each.id,
-                    "external_account_id": each.deletable_id,
                     "provider": each.provider or _PROVIDERS.get(each.object),
-                    "provider_user_id": each.provider_user_id or each.google_id or each.facebook_id,
-                    "email_address": each.email_address,
                     "username": each.username,
                     "verified": each.verified,
+                    "email_address": each.email_address,
+                    "provider_user_id": each.provider_user_id or each.google_id or each.facebook_id,
+                    "external_account_id": each.deletable_id,
                 }
                 for each in self.external_accounts
             ],
-            "primary_web3_wallet_id": self.primary_web3_wallet_id,
-            "enterprise_accounts": _enterprise_accounts(self.enterprise_accounts, self.saml_accounts),
-            "password_enabled": self.password_enabled,
-            "two_factor_enabled": self.two_factor_enabled,
-            "banned": self.banned,
-            "locked": self.locked,
-            "deprovisioned": self.deprovisioned,
             "legal_accepted_at": timestamp(self.legal_accepted_at),
-            "created_at": timestamp(self.created_at),
+            "two_factor_enabled": self.two_factor_enabled,
+            "enterprise_accounts": _enterprise_accounts(self.enterprise_accounts, self.saml_accounts),
+            "primary_web3_wallet_id": self.primary_web3_wallet_id,
         }
 
 

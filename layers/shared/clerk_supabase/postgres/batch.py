@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import assert_never
@@ -24,9 +24,13 @@ from clerk_supabase.model.changes import (
     Upsert,
     is_stub,
 )
+from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.envelope import ParkedEvent, storable
 from clerk_supabase.model.events import subject_of
 from clerk_supabase.model.facts import Kind
+
+Write = Callable[[object], str]
+"""Writes a value as JSON."""
 
 # An index of Postgres takes at most 2,700 bytes; a character has up to four.
 _LONGEST_KEY = 255
@@ -48,9 +52,13 @@ def with_page(argument: str, page: Sequence[str], arrays: Mapping[Kind, Sequence
 
     *page*: elements as JSON texts. *arrays*: the same of arrays, by kind.
     """
-    by_kind = ",".join(f'"{kind}":[{",".join(texts)}]' for kind, texts in arrays.items())
-    added = [f'"page":[{",".join(page)}]', *([f'"arrays":{{{by_kind}}}'] if by_kind else ())]
-    return f"{argument[:-1]},{','.join(added)}}}"
+    # Each part of these may have megabytes: to join them once copies them once.
+    parts = [argument[:-1], ',"page":[', ",".join(page), "]"]
+    separator = ',"arrays":{'
+    for kind, texts in arrays.items():
+        parts += [f'{separator}"{kind}":[', ",".join(texts), "]"]
+        separator = ","
+    return "".join((*parts, "}}" if arrays else "}"))
 
 
 def elements_of(batch: Iterable[tuple[Changes, Source]]) -> tuple[list[dict[str, object]], list[range]]:
@@ -86,7 +94,7 @@ def element_of(change: Change) -> dict[str, object]:
             return {
                 "id": id,
                 "kind": kind,
-                "content": {name: content[name] for name in _as_jsonb_sorts(tuple(content))},
+                "content": _sorted(content),
                 "observed_at": version.observed_at,
                 "source_updated_at": version.source_updated_at,
             }
@@ -96,6 +104,12 @@ def element_of(change: Change) -> dict[str, object]:
             assert_never(change)
 
 
+def _sorted(content: Columns) -> Columns:
+    names = tuple(content)
+    order = _as_jsonb_sorts(names)
+    return content if order == names else {name: content[name] for name in order}
+
+
 @cache
 def _as_jsonb_sorts(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names in the order in which jsonb keeps them: Postgres reads an object in this order in two thirds of the
@@ -103,16 +117,18 @@ def _as_jsonb_sorts(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (len(name.encode()), name.encode())))
 
 
-def elements_to_compare(changes: Changes) -> list[str]:
-    """JSON of an object and, where it is kept, of its private metadata."""
-    return [as_json(element_of(change)) for change in _to_compare(changes)]
+def elements_to_compare(changes: Changes, write: Write = as_json) -> list[str]:
+    """JSON of an object and, where it is kept, of its private metadata. *write* writes JSON as as_json() does."""
+    return [write(element_of(change)) for change in _to_compare(changes)]
 
 
-def arrays_to_compare(changes: Changes, columns: dict[Kind, list[str]]) -> dict[Kind, str] | None:
+def arrays_to_compare(
+    changes: Changes, columns: dict[Kind, list[str]], write: Write = as_json
+) -> dict[Kind, str] | None:
     """JSON of an object and, where it is kept, of its private metadata, by kind: as arrays of id, version and values.
 
-    *columns* takes the names of the columns in the order of the values, and belongs to the page. None for an object
-    with other columns than the first object of its kind.
+    *columns* takes the names of the columns in the order of the values, and belongs to the page. *write*: see
+    elements_to_compare(). None for an object with other columns than the first object of its kind.
     """
     arrays = {}
     for change in _to_compare(changes):
@@ -122,13 +138,15 @@ def arrays_to_compare(changes: Changes, columns: dict[Kind, list[str]]) -> dict[
         if columns.setdefault(change.kind, names) != names:
             return None
         version = change.version
-        arrays[change.kind] = as_json(
+        arrays[change.kind] = write(
             [change.id, version.source_updated_at, version.observed_at, *change.content.values()]
         )
     return arrays
 
 
 def _to_compare(changes: Changes) -> list[Change]:
+    if not changes.companions:
+        return [changes.main]
     return [changes.main, *(each for each in changes.companions if each.kind == "private_metadata")]
 
 

@@ -15,11 +15,13 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
-from clerk_supabase.model.changes import Changes, Upsert, changes_of_object
+from clerk_supabase.model.changes import Changes, Upsert, change_of_user, changes_of_object
 from clerk_supabase.model.clerk_object import NO_VERSION
 from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase.postgres.batch import arrays_to_compare, element_without_content, elements_to_compare
+from clerk_supabase.model.user_struct import as_json_of_usual, read_users
+from clerk_supabase.model.users import User
+from clerk_supabase.postgres.batch import arrays_to_compare, as_json, element_without_content, elements_to_compare
 from clerk_supabase.reconcile.corrections.reading import repairs_with_listed
 from clerk_supabase.reconcile.corrections.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent, settled
 from clerk_supabase.reconcile.drift import WRONG_CARRIER, Brake, Tally
@@ -274,16 +276,27 @@ class Comparison:
     def _read(self, item: Item, *, as_arrays: bool = True) -> _Read:
         """The object with its content, or its id alone when it cannot be read. fill() takes no arrays."""
         # JSON at once: Python's garbage collector would search thousands of dicts again and again.
-        changes = self._changes(item)
+        user = self._usual_user(item)
+        changes = self._changes(item, user)
         if changes is None:
             return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
-        arrays = arrays_to_compare(changes, self._columns) if as_arrays else None
+        write = as_json if user is None else as_json_of_usual
+        arrays = arrays_to_compare(changes, self._columns, write) if as_arrays else None
         if arrays is not None:
             return _Read(item.id, arrays=arrays, is_whole=not changes.dropped)
-        return _Read(item.id, elements_to_compare(changes), is_whole=not changes.dropped)
+        return _Read(item.id, elements_to_compare(changes, write), is_whole=not changes.dropped)
 
-    def _changes(self, item: Item) -> Changes | None:
+    def _usual_user(self, item: Item) -> User | None:
+        """A user in the usual form, read together with the page; None: the object has to be read alone."""
+        if self.window.kind != "user" or self._work.settings.keep_private_metadata:
+            return None
+        return item.read(read_users)
+
+    def _changes(self, item: Item, user: User | None = None) -> Changes | None:
+        """The changes for an object; `user`: the same object, if it is read already."""
         try:
+            if user is not None:
+                return Changes(change_of_user(user, item.observed_at, self._work.clock_ms()))
             return changes_of_object(
                 self.window.kind,
                 item.json(),
