@@ -15,13 +15,14 @@ import pytest
 from clerk_supabase.aws import queue
 from clerk_supabase.clerk import api as clerk
 from clerk_supabase.clerk import http as clerk_http
+from clerk_supabase.clerk import pages as clerk_pages
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.errors import ClerkRejected, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
-from clerk_supabase.reconcile import conclusion, drift, runs
+from clerk_supabase.reconcile import conclusion, drift, pages, runs
 from clerk_supabase.reconcile import features as reconcile_features
 from clerk_supabase.reconcile import run as reconcile
 from clerk_supabase.reconcile import slices as reconcile_slices
@@ -106,6 +107,22 @@ def _blaming_no_lock(error: psycopg.Error) -> bool:
     return error.sqlstate != "55P03" and _may_be_one_row(error)
 
 
+_add: Final = pages.Comparison._add
+
+
+def _counting_a_repair_more(comparison: pages.Comparison, name: str, number: int) -> None:
+    """Counts one repair more than the page had, also where it had none."""
+    _add(comparison, name, number)
+    if name == "compared":
+        _add(comparison, "repaired", 1)
+
+
+def _counting_no_repair(comparison: pages.Comparison, name: str, number: int) -> None:
+    """Counts everything but repairs."""
+    if name != "repaired":
+        _add(comparison, name, number)
+
+
 _USER_WITHOUT_ADDRESSES = msgspec.defstruct(
     "_UserWithoutAddresses",
     [
@@ -128,6 +145,19 @@ _USER_WITHOUT_VERDICT = msgspec.defstruct(
     gc=False,
 )
 """A user who counts as not banned unless Clerk says so."""
+
+
+_BLIND_GLANCE: Final = msgspec.defstruct(
+    "_BlindGlance",
+    [
+        ("id", clerk_pages._Id),
+        ("created_at", int | None, None),
+        ("updated_at", int | None, None),
+        ("deleted", bool, False),
+    ],
+    rename={"deleted": "never said"},
+)
+"""A look at an object that does not see that Clerk calls the object deleted."""
 
 
 def _ignoring_refusals(_: Any, compare: Callable[[Any], None], __: Any) -> list[str]:
@@ -531,6 +561,23 @@ FAULTS: Final = (
         first=102,
     ),
     PlantedFault(
+        "an object that Clerk calls deleted counts as there",
+        ("refused",),
+        "although Clerk answered with called deleted",
+        together(
+            in_python(clerk_pages, "_GLANCE", msgspec.json.Decoder(_BLIND_GLANCE)),
+            in_python(clerk_pages, "_GLANCES", msgspec.json.Decoder(list[_BLIND_GLANCE])),  # type: ignore[valid-type]
+            in_python(
+                clerk_pages,
+                "_GLANCE_ENVELOPE",
+                msgspec.json.Decoder(
+                    msgspec.defstruct("_Blind", [("total_count", int), ("data", list[_BLIND_GLANCE])])  # type: ignore[valid-type]
+                ),
+            ),
+        ),
+        first=25,
+    ),
+    PlantedFault(
         "a quick run believes that nobody changed, because the list is empty",
         ("quick",),
         "although Clerk answered with no elements",
@@ -620,6 +667,40 @@ FAULTS: Final = (
             in_function("clerk_sync.kept_by_the_app(clerk_sync.entities)", {"a.kind = known.kind and": "false and"}),
         ),
         first=5,
+    ),
+    PlantedFault(
+        "a run does not count the deletes that it made",
+        ("undo",),
+        "counts deleted 0 of",
+        in_function(
+            "clerk_sync.count_findings(bigint)",
+            {"when f.is_done then 'deleted' else 'deletes sent'": "when f.is_done then 'gone' else 'deletes sent'"},
+        ),
+        first=5,
+    ),
+    PlantedFault(
+        "a run counts deletes as made that wait in the queue",
+        ("undo",),
+        "counts deletes sent 0 of",
+        in_function(
+            "clerk_sync.count_findings(bigint)",
+            {"when f.is_done then 'deleted' else 'deletes sent'": "when true then 'deleted'"},
+        ),
+        first=7,
+    ),
+    PlantedFault(
+        "a run counts more repairs than it made",
+        ("run", "lost"),
+        "counts repaired",
+        in_python(pages.Comparison, "_add", _counting_a_repair_more),
+        first=1,
+    ),
+    PlantedFault(
+        "a run does not count its repairs",
+        ("run", "lost"),
+        ", and repaired [",
+        in_python(pages.Comparison, "_add", _counting_no_repair),
+        first=1,
     ),
     PlantedFault(
         "an event whose write the app's trigger skips is called unchanged",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,28 @@ def test_a_row_known_only_from_a_child_waits_for_a_later_run_and_is_gone_in_the_
     # The events of the organization are lost.
     stage.send(each for each in stage.untold() if b"organizationInvitation" in each.body)
     stage.work_off()
+
+    stage.pass_time(2 * MARGIN_MS / 1000)
+    report = _compared(stage)
+    assert report.reason is not None
+    assert "a later run asks about them" in report.reason
+    assert list(_untrue(stage, report)) == []
+
+    come_to_rest(stage)
+    assert stage.wrong == []
+
+
+def test_a_subscription_waits_with_its_payer_who_is_known_only_from_it(stage: Stage) -> None:
+    def happen() -> None:
+        stage.world.sign_up()
+        stage.world.bill()
+        stage.world.delete_user()
+
+    stage.lets(happen)
+    # The events of the user are lost.
+    stage.send(each for each in stage.untold() if b'"subscription' in each.body and b'"type":"user.' not in each.body)
+    stage.work_off()
+    assert {kind for (kind, _), _ in stage.snapshot().rows.items()} >= {"user", "subscription"}
 
     stage.pass_time(2 * MARGIN_MS / 1000)
     report = _compared(stage)
@@ -139,6 +162,32 @@ def test_a_resync_may_delete_an_object_whose_row_somebody_removed(stage: Stage) 
     assert list(said.resync_untrue(stage, user_id, before, report)) == []
     # A report without any effect would be noticed.
     assert list(said.resync_untrue(stage, user_id, stage.snapshot(), report)) != []
+
+
+def test_the_counts_of_a_run_are_compared_with_its_effect(stage: Stage) -> None:
+    _happened(stage, stage.world.sign_up)
+    [user_id] = stage.world.users
+
+    def delete() -> None:
+        stage.history.hidden.add(user_id)
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        assert _compared(stage).counts["user"]["awaiting"] == 1
+
+    def edit() -> None:
+        stage.admin.execute("update clerk.users set first_name = 'by hand'")
+
+    for act, name in ((delete, "deleted"), (stage.history.hidden.clear, "restored"), (edit, "repaired")):
+        act()
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        before = stage.snapshot()
+        report = _compared(stage)
+        assert report.counts["user"][name] == 1
+        for number in (1, 0, 2):
+            told = replace(report, counts={"user": {name: number}})
+            untrue = said.fresh_run_untrue(
+                stage, before, _details(stage, report), told, stage.history.now(), is_direct=True
+            )
+            assert {name in each for each in untrue} == (set() if number == 1 else {True}), number
 
 
 def test_the_parents_of_a_row_in_trouble_are_in_trouble_whoever_pays(stage: Stage) -> None:

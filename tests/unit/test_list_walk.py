@@ -79,11 +79,45 @@ def test_a_missing_time_of_clerk_makes_its_part_incomplete_and_no_other() -> Non
     assert len(ids(parts)) == 1_500
 
 
+def test_elements_without_times_are_all_reported_and_the_list_is_not_called_repeated() -> None:
+    parts = list(from_moment(List([None] * 3_000).read, 0, 0))
+    assert len(ids(parts)) == 3_000
+    assert not any(part.is_whole or part.is_repeated for part in parts)
+
+
 def test_a_server_that_ignores_the_offset_ends_the_walk() -> None:
     clerk = List(list(range(3_000)))
     parts = list(from_moment(lambda _: clerk.read(0), 0, 0))
     assert parts[-1].is_repeated
     assert not parts[-1].is_whole
+
+
+@pytest.mark.parametrize("servers", [2, 3, 7])
+def test_servers_that_take_turns_and_ignore_the_offset_end_the_walk(servers: int) -> None:
+    clerk = List(list(range(10_000)))
+    parts = list(from_moment(lambda _: clerk.read(600 * (len(clerk.reads) % servers)), 0, 0))
+    assert parts[-1].is_repeated
+    assert not any(part.is_whole for part in parts[1:])
+
+
+@pytest.mark.parametrize("offset", [0, 480, 5_000])
+def test_servers_that_take_turns_end_the_search_for_the_beginning(offset: int) -> None:
+    clerk = List(list(range(10_000)))
+    parts = list(from_moment(lambda _: clerk.read(5_000 * (len(clerk.reads) % 2)), 5_000, offset))
+    assert not any(part.is_whole for part in parts[1:])
+
+
+def test_a_list_that_shrinks_while_the_beginning_is_looked_for_is_walked_all_the_same() -> None:
+    clerk = List(list(range(3_000)))
+
+    def leave() -> None:
+        if len(clerk.reads) == 1:
+            # The page at the first guess ended before the moment; now it begins after it.
+            del clerk.elements[:1_500]
+
+    clerk.before_each = leave
+    parts = list(from_moment(clerk.read, 1_000, 480))
+    assert ids(parts) == [object_id for object_id, _ in clerk.elements]
 
 
 def test_a_list_that_is_not_sorted_is_not_called_whole() -> None:

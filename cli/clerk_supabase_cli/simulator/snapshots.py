@@ -98,6 +98,17 @@ class Snapshot:
         )
         return ours != theirs
 
+    def is_deleted(self, place: Place) -> bool:
+        """Tells whether the object has a tombstone."""
+        entity = self.entities.get(place)
+        return entity is not None and entity.deleted_at is not None
+
+    def touched_since(self, before: Snapshot) -> set[Place]:
+        """Objects whose row, public profile, version or tombstone has changed."""
+        places = self.entities.keys() | before.entities.keys()
+        touched = {each for each in places if self.entities.get(each) != before.entities.get(each)}
+        return self.changed_since(before) | touched
+
     def hidden_since(self, before: Snapshot) -> set[Place]:
         """Rows that were visible before, and are hidden or missing now."""
         return {place for place in before.rows if before.shows(place) and not self.shows(place)}

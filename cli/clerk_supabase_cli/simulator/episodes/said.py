@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
 
-from clerk_supabase.model.found_kinds import READ_KINDS
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.reconcile.records import Finding, RunDetails
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.simulator.episodes.stage import BRAKE, MARGIN_MS, Stage
@@ -14,6 +15,8 @@ from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim a change.
+_PLAIN_KINDS: Final = tuple(kind for kind in READ_KINDS if FACTS[kind].verbs and not FACTS[kind].carrier)
+"""The kinds whose objects are repaired one by one, each by its own answer of Clerk."""
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
 
 
@@ -41,6 +44,58 @@ def run_untrue(
     emptied = _emptied(before, after)
     if details.run.allow_deletes is None and len(emptied) > len(READ_KINDS) * most:
         yield f"{what} emptied {len(emptied)} rows of the same column, and the brake allows {most} at most"
+
+
+def fresh_run_untrue(
+    stage: Stage, before: Snapshot, details: RunDetails, report: Report, world: World, *, is_direct: bool
+) -> Iterator[str]:
+    """Differences between the report of a run and its effect, if Clerk showed one state, `world`, to the whole run."""
+    if not report.is_resumed:
+        effect = _Effect(before, stage.snapshot(), stage.rules.ids(), is_direct)
+        for kind in _PLAIN_KINDS:
+            yield from _counts_untrue(kind, effect, details, report)
+    if is_direct:
+        yield from complete_untrue(stage, details, report, world)
+
+
+class _Effect(NamedTuple):
+    """The tables around a run."""
+
+    before: Snapshot
+    after: Snapshot
+    troubled: Collection[str]
+    """Ids of rows under a rule or lock of the app: whether these were written is not certain."""
+    is_direct: bool
+    """True: the run applied its repairs itself."""
+
+
+def _counts_untrue(kind: Kind, effect: _Effect, details: RunDetails, report: Report) -> Iterator[str]:
+    """Counts of a kind that differ from the findings and the effect of a run."""
+    before, after, troubled, is_direct = effect
+    counts = report.counts.get(kind, {})
+    found = [each for each in details.findings if each.kind == kind]
+    sure = [each for each in found if each.entity_id not in troubled]
+    changed = {place[1] for place in after.touched_since(before) if place[0] == kind}
+    repairs = {each.entity_id for each in sure if each.action == "repair" and each.outcome in ("sent", "settled")}
+    back = {each.entity_id for each in sure if each.difference == "deleted here" and each.action == "repair"}
+    restored = {each for each in back if before.is_deleted((kind, each)) and not after.is_deleted((kind, each))}
+    bounds = {
+        "deleted": (_deletes(sure, "settled"), _deletes(found, "settled")),
+        "deletes sent": (_deletes(sure, "sent"), _deletes(found, "sent")),
+        "repaired": (0, len(changed) + len(troubled)),
+        "restored": (len(restored), len(restored if is_direct else back) + len(troubled)),
+    }
+    what = f"run {report.run_id} ({report.mode}) counts"
+    for name, (least, most) in bounds.items():
+        if not least <= counts.get(name, 0) <= most:
+            yield f"{what} {name} {counts.get(name, 0)} of {kind}, and did {least} to {most}"
+    said = sum(counts.get(name, 0) for name in ("repaired", "altered", "overtaken", "restored"))
+    if is_direct and said < len(changed & repairs):
+        yield f"{what} {counts} of {kind}, and repaired {sorted(changed & repairs)}"
+
+
+def _deletes(found: Collection[Finding], outcome: str) -> int:
+    return sum(each.action == "delete" and each.sent_at is not None and each.outcome == outcome for each in found)
 
 
 def look_untrue(stage: Stage, before: Snapshot, report: Report) -> Iterator[str]:
@@ -110,6 +165,8 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
             continue
         if place[1] in stage.rules.ids() or _is_young(stage, after, place, world):
             continue
+        if report.reason is not None and _waits_with_a_parent(stage, after, place, world):
+            continue
         if after.entities.get(place) is not None and after.entities[place].is_purged:
             continue
         yield f"run {report.run_id} is complete ({report.reason}), but {why}"
@@ -143,6 +200,16 @@ def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> b
         # A change since is left to the next run: Clerk's Date does not order changes and answers within a second.
         return entity.newest >= began
     return entity.newest >= began - MARGIN_MS
+
+
+def _waits_with_a_parent(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
+    """Tells whether an object goes only with its parent, which is gone from Clerk, but too young for a delete."""
+    facts = FACTS[place[0]]
+    if place[0] in READ_KINDS and facts.is_list_whole:
+        return False
+    row = snapshot.rows.get(place, {})
+    parents = [(kind, row[column]) for column, kind in facts.parents.items() if row.get(column) is not None]
+    return any(_is_stub(snapshot, parent) or _is_young(stage, snapshot, parent, world) for parent in parents)
 
 
 def _has_young_delete(stage: Stage, snapshot: Snapshot) -> bool:

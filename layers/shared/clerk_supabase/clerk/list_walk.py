@@ -17,6 +17,8 @@ ReadPage = Callable[[int], Page]
 """Reads the page at an offset, oldest objects first."""
 
 _MOST_STEPS_BACK = 3
+# Each step doubles, and then halves, so a list of a million objects takes some twenty.
+_MOST_STEPS_TO_THE_BEGINNING = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,13 @@ def from_moment(read_page: ReadPage, start: int, offset: int) -> Iterator[Part]:
     held: dict[str, Item] = {}
     odd: list[str] = []
     is_whole = True
+    stalled = 0
     while True:
         moments = [item.created_at for item in page.items]
         newest = max((moment for moment in moments if moment is not None), default=told)
+        is_new = newest > told or any(item.created_at in {None, told} and item.id not in held for item in page.items)
+        # A list that lost objects may be stepped back through for a few pages.
+        stalled = 0 if is_new else stalled + 1
         is_whole = is_whole and None not in moments and not page.odd and _is_sorted(moments)
         held |= {item.id: item for item in page.items if item.created_at is None or item.created_at >= told}
         odd += page.odd
@@ -60,20 +66,26 @@ def from_moment(read_page: ReadPage, start: int, offset: int) -> Iterator[Part]:
         before = {item.id for item in page.items}
         offset, page, joins = _next(read_page, offset, before, told)
         is_whole = is_whole and joins
-        if page.size >= PAGE_SIZE and before >= {item.id for item in page.items}:
+        is_repeated = before >= {item.id for item in page.items} or stalled > _MOST_STEPS_BACK
+        if page.size >= PAGE_SIZE and is_repeated:
             yield Part(Window(told, told), list(held.values()), odd, is_whole=False, is_repeated=True)
             return
 
 
 def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]:
-    """A page that begins before `start`, with its offset; found in a few steps rather than exactly."""
+    """A page that begins before `start`, with its offset; found in a few steps rather than exactly.
+
+    A list that changes from step to step, as that of servers that contradict each other, is read from its beginning.
+    """
     step = PAGE_SIZE - OVERLAP
     low, high = 0, None
-    while True:
+    for _ in range(_MOST_STEPS_TO_THE_BEGINNING):
         page = read_page(offset)
         moments = [item.created_at for item in page.items if item.created_at is not None]
         if offset > 0 and not (moments and moments[0] < start):
             high = offset
+            # The list has lost objects before the last page that ended too early.
+            low = low if low < offset else 0
             offset = max(low, offset - step)
         elif page.size >= PAGE_SIZE and moments and moments[-1] < start:
             low = offset
@@ -83,6 +95,7 @@ def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]
         else:
             return offset, page
         step *= 2
+    return 0, read_page(0)
 
 
 def _next(read_page: ReadPage, offset: int, before: set[str], told: int) -> tuple[int, Page, bool]:

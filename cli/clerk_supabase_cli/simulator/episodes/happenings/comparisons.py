@@ -90,10 +90,10 @@ def run(
         if request.dry_run:
             stage.wrong += said.look_untrue(stage, before, report)
             return
-        stage.wrong += said.run_untrue(stage, before, _details(stage, report), report, is_direct=is_direct)
-        if is_fresh and is_direct and not refused:
-            details = _details(stage, report)
-            stage.wrong += said.complete_untrue(stage, details, report, world)
+        details = _details(stage, report)
+        stage.wrong += said.run_untrue(stage, before, details, report, is_direct=is_direct)
+        if is_fresh and not refused:
+            stage.wrong += said.fresh_run_untrue(stage, before, details, report, world, is_direct=is_direct)
 
 
 def _unnoticed(stage: Stage, report: Report, left_out: Collection[str]) -> list[str]:
