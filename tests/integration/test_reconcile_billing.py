@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.reconcile.request import Mode
+from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.billing.objects import attempt, feature
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
@@ -81,6 +82,17 @@ def test_lost_events_and_edits_by_hand_are_repaired_by_reading_only_the_payers_t
     assert (report.state, report.reason) == ("complete", None)
     assert sum(times for name, times in rig.api.counts.items() if name.endswith("/billing/subscription")) == 3
     assert in_tables(rig) == in_clerk(rig)
+
+
+def test_a_missing_or_wrong_subscription_counts_as_drift_although_its_items_agree(rig: Rig) -> None:
+    of_items: LiteralString = "select count(*) from clerk.subscription_items where clerk_subscription_id = any(%s)"
+    lost, late = list(rig.world.billing.subscriptions)[:2]
+    rig.admin.execute("delete from clerk.subscriptions where clerk_subscription_id = %s", [lost])
+    rig.admin.execute("update clerk.subscriptions set status = 'past_due' where clerk_subscription_id = %s", [late])
+    metrics.clear_metrics()
+    report = rig.run()
+    assert report.findings == value(rig.admin, of_items, [lost, late]) > 1
+    assert metrics.serialize_metric_set()["Drift"] == [report.findings]  # type: ignore[typeddict-item]
 
 
 def test_repairs_of_items_go_through_the_queue(rig: Rig, account: Account) -> None:

@@ -9,11 +9,14 @@ from typing import Final, Literal
 from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.corrections.resync import Outcome, Resynced
+from clerk_supabase.reconcile.drift import WRONG_CARRIER
 from clerk_supabase.reconcile.records import Counts, RunSummary, State
 from clerk_supabase.reconcile.request import Mode
 from clerk_supabase.telemetry import count, count_by, logger
 
 _COUNTED: Final = ("missing", "stale", "different", "extra", "deleted here")
+# Items without a right subscription are the only sign of a lost event of the subscription, which Clerk does not list.
+_FOUND: Final = (*_COUNTED, WRONG_CARRIER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def report_of(
         state=state,
         reason=reason,
         counts=run.counts,
-        findings=sum(_sum(run.counts, name) for name in _COUNTED),
+        findings=sum(_sum(run.counts, name) for name in _FOUND),
         calls=calls,
         is_resumed=is_resumed,
         dry_run=run.is_dry_run,
@@ -99,7 +102,7 @@ def tell(report: Report, *, is_first: bool) -> None:
         count(ended.get(report.state, "RunsFailed" if report.state == "failed" else "RunsIncomplete"))
         count("Drift", 0 if is_first else report.findings)
         for kind in READ_KINDS:
-            drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _COUNTED)
+            drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _FOUND)
             count_by("Drift", "kind", kind, 0 if is_first else drift)
         for name in _COUNTED:
             count(name.title().replace(" ", ""), _sum(report.counts, name))
