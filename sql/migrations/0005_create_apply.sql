@@ -861,9 +861,9 @@ begin
 end
 $$;
 
--- Returns its argument, and makes the deferred triggers of the app raise their errors at once in this transaction, where
--- errors are caught row by row, and not at the commit. The worker calls this function around the argument of apply(),
--- with the rights of the caller: no trigger that waits in the caller's transaction runs as the owner.
+-- Returns its argument, and makes the deferred triggers of the app raise their errors at once in this transaction:
+-- there, errors are caught row by row, unlike at the commit. The worker calls this function around the argument of
+-- apply(), with the rights of the caller: no trigger that waits in the caller's transaction runs as the owner.
 create function clerk_sync.without_deferral(argument jsonb)
 returns jsonb
 language plpgsql

@@ -105,6 +105,17 @@ def test_a_row_that_the_app_refuses_in_the_first_part_of_a_delete_holds_up_no_ot
     assert store.apply([event]) == ["duplicate"]
 
 
+def test_a_refused_row_holds_up_no_other_row_of_a_delete_without_a_webhook_either(
+    store: Store, admin: Connection
+) -> None:
+    populate(store)
+    admin.execute(POISON["an error of a trigger"])
+    [answer] = store.apply([(Changes(Delete("organization", "org_1", CREATED_AT + 5)), None)])
+    assert isinstance(answer, ChangeRefused)
+    assert str(answer).startswith(NAMED)
+    assert rows(admin, VISIBLE) == [("membership", "orgmem_2")]
+
+
 def test_an_object_whose_own_row_the_app_refuses_to_hide_loses_its_other_rows_and_its_access(
     store: Store, admin: Connection
 ) -> None:

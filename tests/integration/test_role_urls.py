@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
+from clerk_supabase_cli.local.dev.held_logins import held_logins
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate.deployment.logins import RoleInUse, new_login
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.setup.role_urls import (
     SESSION_ROLE,
@@ -22,6 +24,7 @@ from clerk_supabase_cli.operate.setup.role_urls import (
     give_password,
     urls_of_roles,
 )
+from tests.kit.databases import Database
 
 ROLES = {WORKER_ROLE, SESSION_ROLE}
 NOT_GIVEN = (None, None)
@@ -205,3 +208,11 @@ def test_the_url_of_a_role_holds_neither_name_nor_password_of_the_owner(
 )
 def test_a_connection_string_becomes_one_of_the_role(url: str, expected: str) -> None:
     assert as_role(url, "u", "p2") == expected
+
+
+@pytest.mark.parametrize("role", [WORKER_ROLE, SESSION_ROLE])
+def test_deploy_gives_no_new_password_to_a_role_of_a_running_dev_whose_functions_have_no_session_now(
+    role: str, database: Database
+) -> None:
+    with held_logins(database.worker_url, database.session_url), pytest.raises(RoleInUse, match="another stack"):
+        new_login(database.url, role, even_if_in_use=False)

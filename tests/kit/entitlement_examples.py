@@ -65,6 +65,7 @@ EXAMPLES: Final = (
     Example("an element without a scope", "pla", "u:pro,gold", "user:pro", False, False),
     Example("a comma at the end", "pla", "u:pro,", "user:pro", False, False),
     Example("two commas", "pla", "u:pro,,u:gold", "user:gold", False, False),
+    Example("a second colon", "pla", "u:pro:x", "user:pro", False, False),
     Example("letters that look the same", "pla", "u:caf\u00e9", "user:cafe\u0301", False, False),
     # Granted by Clerk's library, and denied here.
     Example("an organization's plan, none active", "pla", "o:team", "org:team", True, False),

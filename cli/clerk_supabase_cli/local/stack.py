@@ -229,6 +229,11 @@ class LocalStack:
         name = self.physical_id(f"ReconcileFunction{mode.capitalize()}")
         return str(self.ministack.client("scheduler").get_schedule(Name=name)["Target"]["Input"])
 
+    @property
+    def role_urls(self) -> list[str]:
+        """The connection strings with which the functions log in."""
+        return [url for url in (self._worker_url, self._session_url) if url is not None]
+
     # Steps
 
     def _bring_up(self, undo: contextlib.ExitStack) -> None:

@@ -18,6 +18,7 @@ from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.app.app import VARIABLES_FILE, check_app, served_app
 from clerk_supabase_cli.local.dev.console import console_beside
+from clerk_supabase_cli.local.dev.held_logins import held_logins
 from clerk_supabase_cli.local.dev.reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.local.dev.running import RunningStack
 from clerk_supabase_cli.local.dev.stream import Stream
@@ -172,6 +173,7 @@ def dev_command(
                 progress=_say,
             )
         )
+        undo.enter_context(held_logins(*stack.role_urls))
         stack.instance.webhooks.deliver_to(stack.webhook_url, stack.webhook_secret)
         running = _described(stack, is_embedded=roles is None)
         running.save(root)
