@@ -119,6 +119,8 @@ def _as_jsonb_sorts(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def elements_to_compare(changes: Changes, write: Write = as_json) -> list[str]:
     """JSON of an object and, where it is kept, of its private metadata. *write* writes JSON as as_json() does."""
+    if not changes.companions:
+        return [write(element_of(changes.main))]
     return [write(element_of(change)) for change in _to_compare(changes)]
 
 
@@ -145,8 +147,6 @@ def arrays_to_compare(
 
 
 def _to_compare(changes: Changes) -> list[Change]:
-    if not changes.companions:
-        return [changes.main]
     return [changes.main, *(each for each in changes.companions if each.kind == "private_metadata")]
 
 

@@ -151,6 +151,7 @@ class Comparison:
         # Only users: an object with parents may need their stubs.
         self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
         self._is_bulk = work.is_bulk
+        self._reads_users_together = window.kind == "user" and not work.settings.keep_private_metadata
         self._columns: dict[Kind, list[str]] = {}
         """The order of the values in arrays."""
         # A list without windows is read again from its beginning.
@@ -276,7 +277,7 @@ class Comparison:
     def _read(self, item: Item, *, as_arrays: bool = True) -> _Read:
         """The object with its content, or its id alone when it cannot be read. fill() takes no arrays."""
         # JSON at once: Python's garbage collector would search thousands of dicts again and again.
-        user = self._usual_user(item)
+        user = item.read(read_users) if self._reads_users_together else None
         changes = self._changes(item, user)
         if changes is None:
             return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
@@ -286,14 +287,8 @@ class Comparison:
             return _Read(item.id, arrays=arrays, is_whole=not changes.dropped)
         return _Read(item.id, elements_to_compare(changes, write), is_whole=not changes.dropped)
 
-    def _usual_user(self, item: Item) -> User | None:
-        """A user in the usual form, read together with the page; None: the object has to be read alone."""
-        if self.window.kind != "user" or self._work.settings.keep_private_metadata:
-            return None
-        return item.read(read_users)
-
     def _changes(self, item: Item, user: User | None = None) -> Changes | None:
-        """The changes for an object; `user`: the same object, if it is read already."""
+        """The changes for an object; `user`: the same object, if it was read together with its page."""
         try:
             if user is not None:
                 return Changes(change_of_user(user, item.observed_at, self._work.clock_ms()))
