@@ -315,7 +315,7 @@ FAULTS: Final = (
             in_python(clerk_http, "_rejection", _any_rejection_of_organizations),
             in_python(reconcile_features, "_FEATURES", _SILENT_FEATURES),
         ),
-        first=1,
+        first=13,
     ),
     PlantedFault(
         "answers by id that contradict the list raise no doubt",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -151,9 +152,11 @@ class _Team:
             config.pluginmanager.unregister(name=name)
         config.pluginmanager.register(_Reports(config, connection))
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
-        capture.stop_global_capturing()
-        capture.start_global_capturing()
         capture.suspend_global_capture()
+        for each in (capture._global_capturing.out, capture._global_capturing.err):
+            # None with `--capture=no`; without a file with `--capture=sys`.
+            with suppress(AttributeError, OSError):
+                _replace(each.tmpfile.fileno())
         factory: Any = config._tmp_path_factory  # type: ignore[attr-defined]
         factory._basetemp = self._scratch / f"process-{number}"
         factory._basetemp.mkdir(mode=0o700)
@@ -169,6 +172,12 @@ class _Team:
             if self._stop[0] or self._session.shouldfail or self._session.shouldstop:
                 return
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+
+
+def _replace(number: int) -> None:
+    """Gives an open file another content: loggers keep the file, and copies of a process would share its position."""
+    with tempfile.TemporaryFile(buffering=0) as own:
+        os.dup2(own.fileno(), number, inheritable=False)
 
 
 class _Reports:

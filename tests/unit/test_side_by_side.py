@@ -45,8 +45,13 @@ def test_it(table, say, number, tmp_path):
     say(f"NAME {number} {tmp_path.parent}")
 """
 _FAILING = """
+import sys
+
+# As a logger keeps it.
+EARLY = sys.stdout
+
 def test_wrong():
-    print("printed", "NAME")
+    print("printed", "NAME", file=EARLY)
     assert [1, 2] == [1, 3]
 """
 _ENDING = """
