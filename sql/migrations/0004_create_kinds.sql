@@ -386,6 +386,35 @@ as $$
     )
 $$;
 
+-- Whether a condition about the catalogs holds, for a statement that reads the table of a kind. Declared immutable,
+-- although it reads the catalogs: so Postgres computes it once, when Postgres plans the statement. Each change of the
+-- table, of its columns and of its triggers, makes Postgres plan again every statement that reads the table. For no
+-- other statement. The snapshot of the statement that is being planned may be older than the change: a volatile
+-- function sees the catalogs as they are.
+create function clerk_sync.holds_now(condition text)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    answer boolean;
+begin
+    execute 'select ' || condition into answer;
+    return answer;
+end
+$$;
+
+create function clerk_sync.holds_when_planned(condition text)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return clerk_sync.holds_now(condition);
+end
+$$;
+
 -- The condition that a function of the app runs before the write of each row, and so may store another value.
 create function clerk_sync.has_trigger_of_app(of_kind clerk_sync.kinds)
 returns text
@@ -535,8 +564,9 @@ as $function$
             begin
                 select
                     array_agg(compared.said_row) filter (where not compared.is_kept),
-                    array_agg(compared.said_row) filter (where compared.is_kept)
-                into missing, changed
+                    array_agg(compared.said_row) filter (where compared.is_kept),
+                    clerk_sync.holds_when_planned({has_trigger})
+                into missing, changed, is_watched
                 from (
                     select
                         kept.{key} is not null as is_kept,
@@ -560,9 +590,6 @@ as $function$
                 ) as compared
                 where compared.kept_row is distinct from compared.said_row;
 
-                if changed is not null or missing is not null then
-                    is_watched := {has_trigger};
-                end if;
                 if changed is not null then
                     with written as (
                         update {table} as kept set {set_given}
@@ -598,7 +625,7 @@ as $function$
             $body$
             $template$,
         clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
-            'has_trigger', clerk_sync.has_trigger_of_app(of_kind),
+            'has_trigger', quote_literal(clerk_sync.has_trigger_of_app(of_kind)),
             'insert_missing', clerk_sync.insertion_of_missing(of_kind),
             'judge_altered', clerk_sync.judgement_of_altered(of_kind)
         )
@@ -911,16 +938,21 @@ as $function$
     )
 $function$;
 
--- The condition that a row a of pg_attribute is a mirrored column with its type: audit_<kind>() was made for these.
+-- The condition that the table has the mirrored columns, each with its type: audit_<kind>() was made for these, and the
+-- app may have altered the table.
 create function clerk_sync.is_as_registered(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select string_agg(
-        format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
-        ' or ' order by of_type.name collate "C"
+    select format(
+        '%s = (select count(*) from pg_catalog.pg_attribute as a where a.attrelid = to_regclass(%L) and (%s))',
+        cardinality(clerk_sync.own_columns(of_kind)), of_kind.relation,
+        string_agg(
+            format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
+            ' or ' order by of_type.name collate "C"
+        )
     )
     from (
         select format_type(a.atttypid, null) as name, array_agg(a.attname order by a.attnum) as columns
@@ -984,9 +1016,8 @@ as $$
         'key', quote_ident(of_kind.key_column),
         'key_name', quote_literal(of_kind.key_column),
         'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
-        'number', cardinality(clerk_sync.own_columns(of_kind)),
         'none', '{}',
-        'is_as_registered', clerk_sync.is_as_registered(of_kind),
+        'is_as_registered', quote_literal(clerk_sync.is_as_registered(of_kind)),
         'cause', 'coalesce(e.own ->> 0, default_cause)',
         'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
     )
@@ -1108,11 +1139,7 @@ as $function$
                     when causes is null then 'direct:' || caller else coalesce(causes -> '' ->> 0, 'cascade')
                 end;
                 default_svix_id constant text := causes -> '' ->> 1;
-                -- Whether the table has the mirrored columns, each with its type: the app may have altered the table.
-                is_as_registered constant boolean := {number} = (
-                    select count(*) from pg_catalog.pg_attribute as a
-                    where a.attrelid = tg_relid and a.attnum > 0 and ({is_as_registered})
-                );
+                is_as_registered boolean := false;
                 is_nested boolean;
                 apps_own text[];
                 states jsonb;
@@ -1122,6 +1149,11 @@ as $function$
                 end if;
                 -- A caller with this flag set only causes a search without a result.
                 is_nested := current_setting('clerk_sync.nested', true) = 'yes';
+                if tg_op <> 'DELETE' then
+                    is_as_registered := exists (
+                        select from new_rows where clerk_sync.holds_when_planned({is_as_registered})
+                    );
+                end if;
                 if tg_op = 'DELETE' or is_nested or not is_as_registered then
                     apps_own := array(
                         select a.attname from pg_catalog.pg_attribute as a
