@@ -386,6 +386,35 @@ as $$
     )
 $$;
 
+-- Whether a condition about the catalogs holds, for a statement that reads the table of a kind. Declared immutable,
+-- although it reads the catalogs: so Postgres computes it once, when Postgres plans the statement. Each change of the
+-- table, of its columns and of its triggers, makes Postgres plan again every statement that reads the table. For no
+-- other statement. The snapshot of the statement that is being planned may be older than the change: a volatile
+-- function sees the catalogs as they are.
+create function clerk_sync.holds_now(condition text)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    answer boolean;
+begin
+    execute 'select ' || condition into answer;
+    return answer;
+end
+$$;
+
+create function clerk_sync.holds_when_planned(condition text)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return clerk_sync.holds_now(condition);
+end
+$$;
+
 -- The condition that a function of the app may store another value than Clerk's, unseen by the audit log: a function
 -- that runs before the write of each row; of a kind without an audit log, any function.
 create function clerk_sync.has_trigger_of_app(of_kind clerk_sync.kinds, is_audited boolean)
@@ -536,8 +565,9 @@ as $function$
             begin
                 select
                     array_agg(compared.said_row) filter (where not compared.is_kept),
-                    array_agg(compared.said_row) filter (where compared.is_kept)
-                into missing, changed
+                    array_agg(compared.said_row) filter (where compared.is_kept),
+                    clerk_sync.holds_when_planned({has_trigger})
+                into missing, changed, is_watched
                 from (
                     select
                         kept.{key} is not null as is_kept,
@@ -561,9 +591,6 @@ as $function$
                 ) as compared
                 where compared.kept_row is distinct from compared.said_row;
 
-                if changed is not null or missing is not null then
-                    is_watched := {has_trigger};
-                end if;
                 if changed is not null then
                     with written as (
                         update {table} as kept set {set_given}
@@ -599,7 +626,7 @@ as $function$
             $body$
             $template$,
         clerk_sync.holes_of_write(of_kind) || jsonb_build_object(
-            'has_trigger', clerk_sync.has_trigger_of_app(of_kind, is_audited),
+            'has_trigger', quote_literal(clerk_sync.has_trigger_of_app(of_kind, is_audited)),
             'may_be_altered', case
                 when is_audited then 'current_setting(''clerk_sync.nested'', true) = ''yes''' else 'is_watched'
             end,
@@ -910,16 +937,21 @@ as $function$
     )
 $function$;
 
--- The condition that a row a of pg_attribute is a mirrored column with its type: audit_<kind>() was made for these.
+-- The condition that the table has the mirrored columns, each with its type: audit_<kind>() was made for these, and the
+-- app may have altered the table.
 create function clerk_sync.is_as_registered(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select string_agg(
-        format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
-        ' or ' order by of_type.name collate "C"
+    select format(
+        '%s = (select count(*) from pg_catalog.pg_attribute as a where a.attrelid = to_regclass(%L) and (%s))',
+        cardinality(clerk_sync.own_columns(of_kind)), of_kind.relation,
+        string_agg(
+            format('(a.atttypid = %L::regtype and a.attname = any(%L))', of_type.name, of_type.columns),
+            ' or ' order by of_type.name collate "C"
+        )
     )
     from (
         select format_type(a.atttypid, null) as name, array_agg(a.attname order by a.attnum) as columns
@@ -983,9 +1015,8 @@ as $$
         'key', quote_ident(of_kind.key_column),
         'key_name', quote_literal(of_kind.key_column),
         'own', quote_literal(clerk_sync.own_columns(of_kind)) || '::name[]',
-        'number', cardinality(clerk_sync.own_columns(of_kind)),
         'none', '{}',
-        'is_as_registered', clerk_sync.is_as_registered(of_kind),
+        'is_as_registered', quote_literal(clerk_sync.is_as_registered(of_kind)),
         'cause', 'coalesce(e.own ->> 0, default_cause)',
         'svix_id', 'coalesce(e.own ->> 1, default_svix_id || e.id)'
     )
@@ -1107,11 +1138,7 @@ as $function$
                     when causes is null then 'direct:' || caller else coalesce(causes -> '' ->> 0, 'cascade')
                 end;
                 default_svix_id constant text := causes -> '' ->> 1;
-                -- Whether the table has the mirrored columns, each with its type: the app may have altered the table.
-                is_as_registered constant boolean := {number} = (
-                    select count(*) from pg_catalog.pg_attribute as a
-                    where a.attrelid = tg_relid and a.attnum > 0 and ({is_as_registered})
-                );
+                is_as_registered boolean := false;
                 is_nested boolean;
                 apps_own text[];
                 states jsonb;
@@ -1121,6 +1148,11 @@ as $function$
                 end if;
                 -- A caller with this flag set only causes a search without a result.
                 is_nested := current_setting('clerk_sync.nested', true) = 'yes';
+                if tg_op <> 'DELETE' then
+                    is_as_registered := exists (
+                        select from new_rows where clerk_sync.holds_when_planned({is_as_registered})
+                    );
+                end if;
                 if tg_op = 'DELETE' or is_nested or not is_as_registered then
                     apps_own := array(
                         select a.attname from pg_catalog.pg_attribute as a

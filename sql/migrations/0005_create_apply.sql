@@ -422,27 +422,27 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     changes clerk_sync.change[];
+    is_registered boolean;
 begin
-    changes := array(
-        select row(
+    select
+        coalesce(array_agg(row(
             given.ordinality - 1, given.kind, given.id,
             row(
                 coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1),
                 jsonb_hash_extended(given.content, 0)
             )::clerk_sync.version,
             given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null, null
-        )::clerk_sync.change
-        from rows from (
-            jsonb_to_recordset(batch) as (
-                kind text, id text, source_updated_at bigint, observed_at bigint, deleted_at bigint, content jsonb,
-                cause text, svix_id text, event_type text, received_at bigint
-            )
-        ) with ordinality as given
-    );
+        )::clerk_sync.change), '{}'),
+        bool_and(given.kind = any(array(select k.kind from clerk_sync.kinds as k)))
+    into changes, is_registered
+    from rows from (
+        jsonb_to_recordset(batch) as (
+            kind text, id text, source_updated_at bigint, observed_at bigint, deleted_at bigint, content jsonb,
+            cause text, svix_id text, event_type text, received_at bigint
+        )
+    ) with ordinality as given;
 
-    if exists (
-        select from unnest(changes) as c where c.kind <> all(array(select k.kind from clerk_sync.kinds as k))
-    ) then
+    if not is_registered then
         raise undefined_object using
             message = 'a change is of a kind that was never registered',
             hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
@@ -454,8 +454,10 @@ $$;
 -- One candidate for each entity of the changes: its newest content, its earliest delete told by Clerk, the time of the
 -- read that showed the object, and whether its entity has to be locked: for a delete proven by a comparison, and for
 -- the parent of another change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
-create function clerk_sync.candidates_of(changes clerk_sync.change[])
-returns clerk_sync.change[]
+-- missing: the candidates without an entity.
+create function clerk_sync.candidates_of(
+    changes clerk_sync.change[], out candidates clerk_sync.change[], out missing clerk_sync.change[]
+)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -463,52 +465,54 @@ declare
     -- No moment of Clerk's is later.
     latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
 begin
-    return array(
-        select row(
-            newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
-            newest.svix_id, null, null, newest.is_held, newest.shown_at
-        )::clerk_sync.change
+    -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
+    -- analysed.
+    select
+        coalesce(array_agg(drawn.candidate), '{}'),
+        coalesce(array_agg(drawn.candidate) filter (where seen.exists is null), '{}')
+    into candidates, missing
+    from (
+        select
+            row(
+                (entity.newest)."position", entity.kind, entity.id, (entity.newest).version, entity.earliest_delete,
+                (entity.newest).cause, (entity.newest).svix_id, null, null, entity.is_held, entity.shown_at
+            )::clerk_sync.change as candidate,
+            entity.kind, entity.id
         from (
-            select distinct on (c.kind, c.id)
-                c."position", c.kind, c.id, c.version, c.cause, c.svix_id,
-                min(c.deleted_at) filter (where c.cause is distinct from 'reconcile') over entity as earliest_delete,
+            select
+                c.kind, c.id, (array_agg(c order by c.version desc))[1] as newest,
+                min(c.deleted_at) filter (where c.cause is distinct from 'reconcile') as earliest_delete,
                 bool_or(
                     (c.version).source_updated_at = 0 or (c.deleted_at is not null and c.cause = 'reconcile')
-                ) over entity as is_held,
+                ) as is_held,
                 max((c.version).observed_at) filter (
                     where c.cause in ('reconcile', 'session') and (c.version).source_updated_at > 0
                     and (c.version).observed_at <= latest
-                ) over entity as shown_at
+                ) as shown_at
             from unnest(changes) as c
-            window entity as (
-                partition by c.kind, c.id order by c.version desc
-                range between unbounded preceding and unbounded following
-            )
-            order by c.kind, c.id, c.version desc
-        ) as newest
-    );
+            group by c.kind, c.id
+        ) as entity
+        order by entity.kind, entity.id
+    ) as drawn
+    left join lateral (
+        select true as exists from clerk_sync.entities as k where k.kind = drawn.kind and k.id = drawn.id limit 1
+    ) as seen on true;
 end
 $$;
 
--- Makes the entities of new candidates. added: their candidates; known: all others.
+-- Makes the entities of the candidates without one, unless another session makes the entity first. added: the
+-- candidates whose entities are new; known: all others.
 create function clerk_sync.add_entities(
-    candidates clerk_sync.change[], out added clerk_sync.change[], out known clerk_sync.change[]
+    candidates clerk_sync.change[], missing clerk_sync.change[],
+    out added clerk_sync.change[], out known clerk_sync.change[]
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
-    -- analysed.
-    added := array(
-        select c from unnest(candidates) as c
-        left join lateral (
-            select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
-        ) as seen on true
-        where seen.exists is null
-    );
     -- Most batches bring no new entity.
-    if cardinality(added) = 0 then
+    if cardinality(missing) = 0 then
+        added := '{}';
         known := candidates;
         return;
     end if;
@@ -517,7 +521,7 @@ begin
         insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
             c.kind, c.id, c.version, c.deleted_at, c.shown_at, case when c.deleted_at is not null then clock_timestamp() end
-        from unnest(added) as c
+        from unnest(missing) as c
         order by c.kind, c.id
         on conflict do nothing
         returning e.kind, e.id
@@ -533,9 +537,10 @@ $$;
 
 -- Advances the existing entities of the candidates: their versions, their tombstones, and when reads showed the
 -- objects. winners: the candidates whose content or delete counts from now on; moved: entities whose delete was told
--- only by a comparison, and then lifted by a read or confirmed by an event.
+-- only by a comparison, and then lifted by a read or confirmed by an event; only_kind: the kind of all winners, if they
+-- are of one kind and each has content.
 create function clerk_sync.advance_entities(
-    candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[]
+    candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[], out only_kind text
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -582,8 +587,14 @@ begin
         )::clerk_sync.change) filter (where version = own_version or deleted_at = own_delete), '{}'),
         coalesce(array_agg(
             row(null, kind, id, version, deleted_at, cause, svix_id, null, null, null, null)::clerk_sync.change
-        ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}')
-    into winners, moved
+        ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}'),
+        case
+            when
+                min(kind) = max(kind)
+                and bool_and(version = own_version and purged_at is null and (version).source_updated_at >= 0)
+                then min(kind)
+        end
+    into winners, moved, only_kind
     from advanced as a;
 end
 $$;
@@ -752,8 +763,9 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     changes constant clerk_sync.change[] := clerk_sync.changes_of(batch);
-    deletes constant clerk_sync.change[] := array(select c from unnest(changes) as c where c.deleted_at is not null);
+    deletes clerk_sync.change[] := '{}';
     has_proofs boolean := false;
+    drawn record;
     entered record;
     advanced record;
     winners clerk_sync.change[];
@@ -769,7 +781,9 @@ declare
     context text;
     parents clerk_sync.change[];
 begin
-    if cardinality(deletes) > 0 then
+    -- Most batches bring no delete.
+    if batch @? '$[*].deleted_at' then
+        deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
         has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
     end if;
     if has_proofs then
@@ -780,7 +794,8 @@ begin
         for key share;
     end if;
 
-    entered := clerk_sync.add_entities(clerk_sync.candidates_of(changes));
+    drawn := clerk_sync.candidates_of(changes);
+    entered := clerk_sync.add_entities(drawn.candidates, drawn.missing);
     advanced := clerk_sync.advance_entities(entered.known);
     winners := entered.added || advanced.winners;
     moved := advanced.moved;
@@ -808,15 +823,20 @@ begin
         begin
             is_hiding := false;
             written := '{}';
-            for target, contents in
-                select w.kind, array_agg(w)
-                from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
-                where w."position" is not null and (w.version).source_updated_at >= 0
-                group by w.kind, k.write_order
-                order by k.write_order
-            loop
-                written := written || clerk_sync.write_rows(target, batch, contents);
-            end loop;
+            -- Most batches are updates of users: to group them would cost as much as a tenth of their writes.
+            if advanced.only_kind is not null and cardinality(entered.added) = 0 and parents is null then
+                written := clerk_sync.write_rows(advanced.only_kind, batch, winners);
+            else
+                for target, contents in
+                    select w.kind, array_agg(w)
+                    from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
+                    where w."position" is not null and (w.version).source_updated_at >= 0
+                    group by w.kind, k.write_order
+                    order by k.write_order
+                loop
+                    written := written || clerk_sync.write_rows(target, batch, contents);
+                end loop;
+            end if;
             is_hiding := true;
             if cardinality(moved) > 0 or cardinality(deletes) > 0 then
                 following := moved || array(select w from unnest(winners) as w where w.deleted_at is not null);

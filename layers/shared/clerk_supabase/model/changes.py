@@ -230,7 +230,7 @@ def _refuse_the_future(changes: Iterable[Change], received_at: int, what: str) -
 
 
 def is_stub(change: Change) -> bool:
-    """Whether the change is a parent with the fields that another object names: any event about the parent wins."""
+    """True for a parent with the fields that another object names: any event about the parent itself wins."""
     return isinstance(change, Upsert) and change.version.source_updated_at == 0
 
 
