@@ -139,12 +139,12 @@ tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
 # What `make outside`, `make sam-local` and `make browser` install beside the tools: CI does it early.
 packages: .tools/npm/.stamp .tools/lambda/.stamp $(EXAMPLE) .tools/browser/.stamp
 
-# Four processes, because tests of the deployed stack mostly wait, and any test waits for Postgres now and then: two
-# processors are busy then. The tests are collected once, by the process that the others are copies of
-# (tests/kit/side_by_side.py). Of costly tests, as many cases run as try each value of each parameter (tests/kit/cases.py);
-# ARGS=--exhaustive: all.
+# Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile. More
+# than two processors, because any test waits for Postgres now and then; not more than four, because each process
+# collects all tests, which takes nine seconds of a processor. Of costly tests, it runs as many cases as try each value of
+# each parameter (tests/kit/cases.py); ARGS=--exhaustive: all.
 test: tools ## Run the tests (ARGS="..." for pytest)
-	@$(WITH_UV) .venv/bin/pytest --processes 4 $(ARGS)
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
 # database is done once more, through a pooler and on the oldest Postgres.

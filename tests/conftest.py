@@ -9,17 +9,17 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from clerk_supabase.telemetry import forget, logger, metrics
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS
 from clerk_supabase_cli.project import find_root
 from tests.kit.aws import Account, Region
 from tests.kit.cases import EXHAUSTIVE, Share, every, left_out, share
-from tests.kit.side_by_side import SideBySide
 
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
@@ -36,12 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         EXHAUSTIVE,
         action="store_true",
         help="try all combinations of the costly tests. Without it, each value of each parameter is tried",
-    )
-    parser.addoption(
-        "--processes",
-        type=int,
-        default=1,
-        help="the number of processes that run tests; files of tests are distributed over them",
     )
     parser.addoption(
         "--through-pooler",
@@ -64,9 +58,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = "1"
     elif config.option.hypothesis_seed == "random":
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
-    if config.option.processes > 1:
-        # All tests in this folder share the deployed stack.
-        config.pluginmanager.register(SideBySide(config.option.processes, together="tests/deployed/"), "side_by_side")
 
 
 @pytest.hookimpl(trylast=True)
@@ -89,6 +80,20 @@ def pytest_collection_finish() -> None:
     """Searches for garbage again, outside the objects of the collection and its little garbage."""
     gc.freeze()
     gc.enable()
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Runs the tests of a file in one process, one after the other, and so all tests that share the deployed stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return "tests/deployed" if file.startswith("tests/deployed/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Distributes the tests of `make test` over processes."""
+    return ByFile(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
