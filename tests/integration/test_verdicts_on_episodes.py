@@ -21,6 +21,7 @@ from clerk_supabase_cli.simulator.episodes.happenings.webhooks import rows_in_tr
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin.access.life import happenings
+from clerk_supabase_cli.standin.faults import answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.databases import Database
 
@@ -104,6 +105,20 @@ def test_a_run_need_not_notice_that_a_list_lacks_a_user_as_young_as_the_run(stag
     stage.pass_time(1)
     run_with_answer(stage, _First(1), "no elements", "/users", modes=("full",))
     assert (stage.counts["run incomplete"], stage.wrong) == (1, [])
+
+
+def test_a_continued_run_may_be_complete_although_the_list_it_has_read_is_refused_now(stage: Stage) -> None:
+    _happened(stage, stage.world.sign_up)
+    stage.pass_time(1)
+    faults = stage.theatre.api.faults
+    faults.add(answering(429, retry_after="600"), path="/organizations")
+    with stage.theatre.store() as store:
+        begun = stage.reconcile(store, is_direct=True).run(Request("full"), stage.deadline(60))
+    assert begun.state == "running"
+    faults.clear()
+
+    run_with_answer(stage, _First(1), "no elements", "/users", modes=("quick",))
+    assert (stage.counts["run complete"], stage.wrong) == (1, [])
 
 
 def test_a_run_may_keep_an_answered_invitation_that_clerk_does_not_list(stage: Stage) -> None:

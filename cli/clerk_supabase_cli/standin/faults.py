@@ -145,6 +145,13 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._set: list[_Set] = []
+        self._has_applied = False
+
+    @property
+    def has_applied(self) -> bool:
+        """Tells whether a fault was applied to a request since the last `clear()`."""
+        with self._lock:
+            return self._has_applied
 
     def add(
         self,
@@ -174,6 +181,7 @@ class Faults:
         """Removes all faults."""
         with self._lock:
             self._set.clear()
+            self._has_applied = False
 
     def take(self, request: Request) -> Sequence[Fault]:
         """The faults for this request; each counts as applied once."""
@@ -187,4 +195,5 @@ class Faults:
                 else:
                     each.times -= 1
                     taken.append(each.fault)
+                    self._has_applied = True
         return taken
