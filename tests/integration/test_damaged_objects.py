@@ -347,12 +347,28 @@ def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_i
         alter table clerk.organization_memberships drop column role cascade;
         alter table clerk_sync.reconcile_runs alter column calls type bigint;
         drop function clerk_sync.begin_run(jsonb);
+        alter type clerk_sync.outcome rename value 'altered' to 'changed';
     """)
     with pytest.raises(NotRepaired) as refused:
         list(repair(undone, read_manifest(root)))
     assert "clerk.organization_memberships.role is missing: the existing rows need a value" in str(refused.value)
     assert "alter table clerk_sync.reconcile_runs alter column calls type integer" in str(refused.value)
+    assert "rename the type, make it again (create type clerk_sync.outcome as enum ('created', " in str(refused.value)
     assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
+
+
+def test_a_value_that_a_type_lacks_is_added_and_no_delivery_is_lost(undone: Connection, root: Path) -> None:
+    undone.execute("""
+        insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
+        values (now(), now(), 'msg_1', 'user.created', 'user_1', 'updated');
+        alter table clerk_sync.deliveries alter column outcome type text;
+        drop type clerk_sync.outcome;
+        create type clerk_sync.outcome as enum ('updated', 'unchanged', 'deleted');
+        alter table clerk_sync.deliveries alter column outcome type clerk_sync.outcome using outcome::clerk_sync.outcome;
+    """)
+    assert list(repair(undone, read_manifest(root)))
+    assert words(undone, root) == []
+    assert value(undone, "select outcome::text from clerk_sync.deliveries") == "updated"
 
 
 def test_a_repair_that_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:

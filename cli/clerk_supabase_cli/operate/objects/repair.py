@@ -113,6 +113,8 @@ def _alterations(difference: Difference, expected: Thing, found: Thing) -> Itera
             yield f"alter table {table} enable trigger {name}"
         case "function" if {"arguments", "result"} & set(altered):
             yield from (_drop(found), expected.create)
+        case "type" if _is_enum(expected):
+            yield from _new_values(expected, found)
         case "index" | "constraint" | "policy" | "type":
             yield from (_drop(found), expected.create)
         case _:
@@ -128,6 +130,23 @@ def _alterations_of_column(altered: Sequence[str], expected: Thing) -> Iterator[
     if "not null" in altered:
         action = "set" if expected.facts["not null"] == "yes" else "drop"
         yield f"alter table {table} alter column {column} {action} not null"
+
+
+def _is_enum(thing: Thing) -> bool:
+    return thing.create.startswith(f"create type {thing.name} as enum ")
+
+
+def _values(enum: Thing) -> list[str]:
+    """The values of an enum in their order, quoted."""
+    return enum.facts["parts"].split(", ")
+
+
+def _new_values(expected: Thing, found: Thing) -> Iterator[str]:
+    there, wanted = _values(found), _values(expected)
+    for place, name in enumerate(wanted):
+        if name not in there:
+            where = f"after {wanted[place - 1]}" if place else f"before {there[0]}"
+            yield f"alter type {found.name} add value {name} {where}"
 
 
 def _drop(thing: Thing) -> str:
@@ -165,6 +184,13 @@ def _reason(connection: Connection, difference: Difference) -> str:
         return ""
     if missing_api_roles([difference]):
         return "Supabase has that role; elsewhere run: clerk-supabase migrate --plain-postgres"
+    if difference.found and expected.kind == "type" and _is_enum(expected):
+        kept = [name for name in _values(expected) if name in _values(difference.found)]
+        if kept != _values(difference.found):
+            return (
+                "Postgres neither drops nor sorts values of a type: rename the type, make it again "
+                f"({expected.create}), and alter each column of the old type"
+            )
     if expected.kind == "column" and {"type", "generated"} & set(altered):
         table, _, column = expected.name.rpartition(".")
         return (
@@ -212,7 +238,7 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
             continue  # In the next round, the view is there.
         if _needs_one_of(missing_functions, difference.thing):
             continue  # In the next round, the other function is there.
-        if difference.thing.kind == "type" and difference.expected and difference.found:
+        if difference.thing.kind == "type" and difference.expected and difference.found and not _is_enum(difference.thing):
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):
             yield difference, statement
