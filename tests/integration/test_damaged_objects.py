@@ -364,7 +364,8 @@ def test_a_value_that_a_type_lacks_is_added_and_no_delivery_is_lost(undone: Conn
         alter table clerk_sync.deliveries alter column outcome type text;
         drop type clerk_sync.outcome;
         create type clerk_sync.outcome as enum ('updated', 'unchanged', 'deleted');
-        alter table clerk_sync.deliveries alter column outcome type clerk_sync.outcome using outcome::clerk_sync.outcome;
+        alter table clerk_sync.deliveries
+            alter column outcome type clerk_sync.outcome using outcome::clerk_sync.outcome;
     """)
     assert list(repair(undone, read_manifest(root)))
     assert words(undone, root) == []

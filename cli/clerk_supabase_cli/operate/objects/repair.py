@@ -238,7 +238,7 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
             continue  # In the next round, the view is there.
         if _needs_one_of(missing_functions, difference.thing):
             continue  # In the next round, the other function is there.
-        if difference.thing.kind == "type" and difference.expected and difference.found and not _is_enum(difference.thing):
+        if difference.thing.kind == "type" and difference.altered and not _is_enum(difference.thing):
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):
             yield difference, statement
