@@ -18,16 +18,18 @@ from clerk_supabase_cli.operate.install.migrations import (
     ObjectsDiffer,
     apply_missing,
     differing_objects,
+    is_of_the_app,
     migrate,
     prepare_plain_postgres,
     read_migrations,
     repair_database,
 )
+from clerk_supabase_cli.operate.objects.catalogue import DISPATCHERS
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from clerk_supabase_cli.operate.objects.repair import NotRepaired
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.doctoring import Doctor
-from tests.kit.kinds import OUR_KINDS
+from tests.kit.kinds import APPS, OUR_KINDS
 from tests.kit.objects import made_by_migrations
 
 LIST = "select name, checksum from clerk_sync.migrations order by name"
@@ -38,6 +40,15 @@ def plain(new_database: str, root: Path) -> str:
     """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
+
+
+@pytest.fixture
+def ours(root: Path, tmp_path: Path) -> Path:
+    """The checkout without migrations of an app, with which each unknown object is left over from another version."""
+    shutil.copytree(root / "sql", tmp_path / "ours" / "sql")
+    for name in of_the_app(root):
+        (tmp_path / "ours" / "sql" / "migrations" / f"{name}.sql").unlink()
+    return tmp_path / "ours"
 
 
 @pytest.fixture
@@ -81,6 +92,11 @@ def apply_like_migrate(url: str, checkout: Path) -> None:
     """Applies all files of a checkout, as the `migrate` of that version did."""
     with psycopg.connect(url, autocommit=True) as connection:
         list(apply_missing(connection, read_migrations(checkout)))
+
+
+def of_the_app(root: Path) -> list[str]:
+    """Names of the migrations that an app has added to the checkout."""
+    return [migration.name for migration in read_migrations(root) if is_of_the_app(migration.name)]
 
 
 def words(connection: Connection, root: Path) -> list[str]:
@@ -166,24 +182,25 @@ def test_a_dry_run_that_would_have_to_change_the_roles_first_is_refused() -> Non
 
 @pytest.mark.parametrize("apply", [apply_like_psql, apply_like_migrate])
 def test_a_database_of_an_older_version_is_recognised_and_repaired_whatever_tool_filled_it(
-    plain: str, root: Path, older: Path, apply: Callable[[str, Path], None]
+    plain: str, root: Path, ours: Path, older: Path, apply: Callable[[str, Path], None]
 ) -> None:
     apply(plain, older)
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute("insert into clerk.users (clerk_id, email) values ('user_1', 'ada@example.com')")
         before = rows(connection, LIST)
         with pytest.raises(ObjectsDiffer, match=r"0020_secure_tables.* was changed|, 0020_secure_tables") as refused:
-            list(migrate(plain, root))
+            list(migrate(plain, ours))
         said = [difference.words for difference in refused.value.found]
         assert "the column clerk.users.locale is missing" in said
         assert "the function clerk_sync.record_canary(jsonb) is missing" in said
         assert "the policy organization_domains_read on clerk.organization_domains is none of this version" in said
         assert rows(connection, LIST) == before
 
-        assert repair_database(plain, root, is_trial=True)
+        assert repair_database(plain, ours, is_trial=True)
         assert rows(connection, LIST) == before
-        assert repair_database(plain, root, is_trial=False)
-        assert list(migrate(plain, root)) == []
+        assert repair_database(plain, ours, is_trial=False)
+        assert list(migrate(plain, ours)) == []
+        assert list(migrate(plain, root)) == of_the_app(root)
         assert words(connection, root) == []
         checksums = [(migration.name, migration.checksum) for migration in read_migrations(root)]
         assert rows(connection, LIST) == checksums
@@ -252,10 +269,12 @@ def test_a_schema_that_pg_dump_restored_without_rows_lacks_rows_alone_and_gets_t
         connection.execute(statements.encode())
     with pytest.raises(ObjectsDiffer, match="restored without rows") as refused:
         list(migrate(plain, root))
-    said = [difference.words for difference in refused.value.found]
+    # The branches of an app's kind are unknown while the row of the kind is missing.
+    found = [each for each in refused.value.found if not (APPS and each.thing.name in DISPATCHERS)]
+    said = [difference.words for difference in found]
     assert sorted(said) == sorted(f"the row kind {kind} is missing" for kind in OUR_KINDS)
     repair_database(plain, root, is_trial=False)
-    assert list(migrate(plain, root)) == []
+    assert list(migrate(plain, root)) == of_the_app(root)
 
 
 def test_a_file_that_was_applied_in_part_is_recognised_and_repaired(plain: str, root: Path) -> None:
@@ -267,7 +286,7 @@ def test_a_file_that_was_applied_in_part_is_recognised_and_repaired(plain: str, 
     with pytest.raises(MigrationFailed, match=r"0003_create_audit_log: .* already exists; .*migrate --repair"):
         list(migrate(plain, root))
     repair_database(plain, root, is_trial=False)
-    assert list(migrate(plain, root)) == []
+    assert list(migrate(plain, root)) == of_the_app(root)
 
 
 def test_there_is_nothing_to_repair_in_an_empty_database(plain: str, root: Path) -> None:
@@ -287,6 +306,25 @@ def test_objects_of_a_migration_of_the_app_in_our_schema_are_no_difference_and_a
     assert list(migrate(database.url, tmp_path)) == ["9999_of_the_app"]
     assert list(migrate(database.url, tmp_path)) == []
     assert repair_database(database.url, tmp_path, is_trial=False) == []
+
+
+def test_a_migration_of_the_app_that_a_lost_list_no_longer_names_is_refused_with_the_statement_that_records_it(
+    database: Database, admin: Connection, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "sql", tmp_path / "sql")
+    (tmp_path / "sql/migrations/9801_create_letters.sql").write_text(
+        "create table public.letters (id text primary key);"
+        "insert into clerk_sync.migrations (name) values ('9801_create_letters');"
+    )
+    assert list(migrate(database.url, tmp_path)) == ["9801_create_letters"]
+    before = rows(admin, LIST)
+    admin.execute("delete from clerk_sync.migrations")
+    repair_database(database.url, tmp_path, is_trial=False)
+    with pytest.raises(MigrationFailed, match="if this database has had the file, record it: insert into") as refused:
+        list(migrate(database.url, tmp_path))
+    admin.execute(str(refused.value).partition("record it: ")[2].encode())
+    assert list(migrate(database.url, tmp_path)) == []
+    assert rows(admin, LIST) == before
 
 
 def test_a_manifest_of_other_files_is_reported(plain: str, root: Path, tmp_path: Path) -> None:

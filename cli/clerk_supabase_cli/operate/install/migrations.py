@@ -414,12 +414,20 @@ def _record_checksum(connection: psycopg.Connection, migration: Migration) -> No
         )
 
 
+def _remedy(migration: Migration) -> str:
+    """The remedy for an object that is there before its migration."""
+    if is_of_the_app(migration.name):
+        record = f"insert into clerk_sync.migrations (name) values ('{migration.name}')"
+        return f"if this database has had the file, record it: {record}"
+    return f"if this project made it, the list of migrations is incomplete: {_REPAIR}"
+
+
 def _where(error: psycopg.Error, migration: Migration) -> str:
     if is_about_the_connection(error.sqlstate, str(error)):
         return str(failure(str(error)))
     message = error.diag.message_primary or str(error).strip()
     if isinstance(error, _IS_THERE):
-        message = f"{message}; if this project made it, the list of migrations is incomplete: {_REPAIR}"
+        message = f"{message}; {_remedy(migration)}"
     if error.diag.statement_position is None:
         return message
     line = migration.text.count("\n", 0, int(error.diag.statement_position) - 1) + 1
