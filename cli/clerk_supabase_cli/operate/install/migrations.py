@@ -417,7 +417,7 @@ def _record_checksum(connection: psycopg.Connection, migration: Migration) -> No
 def _remedy(migration: Migration) -> str:
     """The remedy for an object that is there before its migration."""
     if is_of_the_app(migration.name):
-        record = f"insert into clerk_sync.migrations (name) values ('{migration.name}')"
+        record = f"insert into clerk_sync.migrations (name) values ('{migration.name}')"  # noqa: S608 - printed only
         return f"if this database has had the file, record it: {record}"
     return f"if this project made it, the list of migrations is incomplete: {_REPAIR}"
 
