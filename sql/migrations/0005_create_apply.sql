@@ -743,6 +743,24 @@ begin
 end
 $$;
 
+-- Locks the runs whose proofs are among the deletes, against undo: either undo_run() sees the changes of this batch, or
+-- this batch sees the undone run. Returns whether there is a proof.
+create function clerk_sync.hold_runs_of(deletes clerk_sync.change[])
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    proofs constant clerk_sync.change[] := array(select d from unnest(deletes) as d where d.cause = 'reconcile');
+begin
+    perform from clerk_sync.reconcile_runs as r
+    where r.run_id in (select clerk_sync.run_named(p.svix_id) from unnest(proofs) as p)
+    order by r.run_id
+    for key share;
+    return cardinality(proofs) > 0;
+end
+$$;
+
 -- Applies a batch of changes in one statement, in any order, and however often a change arrives. Returns one outcome
 -- per element, as in clerk_sync.deliveries, or 'duplicate' for a delivery recorded before. Locks never form a cycle,
 -- because every writing function takes locks in this order, also purge(), forget() and undo_run(). Runs come first:
@@ -784,14 +802,7 @@ begin
     -- Most batches bring no delete.
     if batch @? '$[*].deleted_at' then
         deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
-        has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
-    end if;
-    if has_proofs then
-        -- Against undo: either undo_run() sees the changes of this batch, or this batch sees the undone run.
-        perform from clerk_sync.reconcile_runs as r
-        where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
-        order by r.run_id
-        for key share;
+        has_proofs := clerk_sync.hold_runs_of(deletes);
     end if;
 
     drawn := clerk_sync.candidates_of(changes);

@@ -350,9 +350,8 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
         **{f"msg_gone_{number}": "deleted" for number in (1, 3)},
     }
     assert rows(admin, "select clerk_id from clerk.users where deleted_at is null") == [("user_2",)]
-    # A refusal at once leaves the row alone, and the user's access ends; a refusal at commit leaves everything.
-    still_there = [("user_2",)] if when else []
-    assert rows(admin, "select id from clerk_sync.entities where deleted_at is null") == still_there
+    # The row stays, and the user's access ends.
+    assert rows(admin, "select id from clerk_sync.entities where deleted_at is null") == []
 
 
 def test_once_the_app_allows_it_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
