@@ -557,8 +557,8 @@ $$;
 
 -- {run, kind, since, until, ids, is_count_only} -> {seen, extra}, or null when the run is over: records the rows that
 -- Clerk's list lacks; with is_count_only, no row. Without since: the rows whose id no page of the whole list had; seen
--- is the number of ids received. Of users only the rows without a moment of creation that a window could hold. With
--- since: the rows created from since on and
+-- is the number of ids received. Of users only the rows without a moment of creation that a window could hold, and the
+-- rows hidden by hand: those that the list has are differences by then. With since: the rows created from since on and
 -- before until, if given, whose id is not among ids; seen is the number of ids.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
@@ -589,7 +589,7 @@ begin
             case when e.id is null then 'the app made the row' else 'its delete did not arrive' end
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
-        where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true)
+        where %6$s and e.deleted_at is null and coalesce((e.version).observed_at < $3, true)
         and %3$s and %4$s and %5$s and ($7 ->> 'is_count_only') is distinct from 'true'
         on conflict do nothing
         $statement$,
@@ -608,7 +608,9 @@ begin
         end,
         case
             when target = 'user' and since is null
-                then '(r.created_at is null or r.created_at < to_timestamp(0) or r.created_at = ''infinity'')'
+                then
+                    '(r.created_at is null or r.created_at < to_timestamp(0) or r.created_at = ''infinity'' '
+                    'or r.deleted_at is not null)'
             -- An answered invitation grants nothing, and Clerk does not document whether it lists such an invitation
             -- for ever.
             when target = 'invitation' then '(r.status is null or r.status = ''pending'')'
@@ -618,7 +620,12 @@ begin
         coalesce(nullif(clerk_sync.for_each_link(
             '(r.%1$I = any(array(select u.id from clerk_sync.unfinished_deletes as u where u.kind = %2$L))) is not true',
             of_kind.parents, ' and '
-        ), ''), 'true')
+        ), ''), 'true'),
+        -- A row hidden by hand has children, which only its delete hides. Rows with parents are also hidden with these.
+        case
+            when since is null and of_kind.parents = '{}' then '(r.deleted_at is null or e.id is not null)'
+            else 'r.deleted_at is null'
+        end
     ) using run.run_id, target, run.as_of, since, until, listed, request;
     get diagnostics written = row_count;
     return jsonb_build_object(

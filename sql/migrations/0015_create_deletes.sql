@@ -77,7 +77,7 @@ begin
                 insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
                 select $1, a.kind, a.id, 'extra', 'delete', 'its delete did not arrive'
                 from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id collate "default"
-                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null and %3$s
+                where a.kind = $2 and a.first_gone_at <= $3 and %4$s and %3$s
                 on conflict do nothing
                 returning kind, entity_id
             )
@@ -86,7 +86,8 @@ begin
             $statement$,
             of_kind.relation, of_kind.key_column,
             -- As in find_unseen(). Clerk sends no event when an invitation expires.
-            case when of_kind.kind = 'invitation' then '(r.status is null or r.status = ''pending'')' else 'true' end
+            case when of_kind.kind = 'invitation' then '(r.status is null or r.status = ''pending'')' else 'true' end,
+            case when of_kind.parents = '{}' then 'true' else 'r.deleted_at is null' end
         ) into more using run.run_id, of_kind.kind, young_from;
         due := due || more;
 
@@ -153,7 +154,7 @@ begin
             where c.run_id = $1 and c.kind = $2
             and c.action = 'delete' and c.sent_at is null and c.entity_id > $3
             -- Objects deleted meanwhile, by a webhook or before this run was cut off, and rows hidden with a parent.
-            and candidate.deleted_at is null
+            and %4$s
             and not exists (
                 select from clerk_sync.entities as e
                 where e.kind = c.kind and e.id = c.entity_id and e.deleted_at is not null
@@ -163,7 +164,9 @@ begin
         left join %2$s as r on r.%3$I = f.entity_id
         left join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
         $statement$,
-        clerk_sync.columns_of_parents(of_kind), of_kind.relation, of_kind.key_column
+        clerk_sync.columns_of_parents(of_kind), of_kind.relation, of_kind.key_column,
+        -- Without parents, a row that is hidden, and no object deleted meanwhile, was hidden by hand: see find_unseen().
+        case when of_kind.parents = '{}' then 'true' else 'candidate.deleted_at is null' end
     ) into candidates using run, target, request ->> 'after', at_most;
     return candidates;
 end

@@ -85,6 +85,28 @@ def test_a_subscription_waits_with_its_payer_who_is_known_only_from_it(stage: St
     assert stage.wrong == []
 
 
+@pytest.mark.parametrize("about", ["user", "organization"])
+def test_what_clerk_deleted_is_gone_with_its_subscription_although_its_row_was_hidden_by_hand(
+    stage: Stage, about: str
+) -> None:
+    world = stage.world
+    payers = {"user": world.sign_up, "organization": lambda: world.create_organization({})}
+
+    def happen() -> None:
+        payers[about]()
+        world.bill()
+
+    _happened(stage, happen)
+    stage.admin.execute("update clerk.users set deleted_at = now(); update clerk.organizations set deleted_at = now()")
+    stage.lets({"user": world.delete_user, "organization": world.delete_organization}[about])
+    stage.untold()
+    come_to_rest(stage)
+    assert stage.wrong == []
+    assert not [
+        place for place in stage.snapshot().rows if place[0] == "subscription" and stage.snapshot().shows(place)
+    ]
+
+
 def test_a_row_as_young_as_a_run_is_left_to_the_next_run(stage: Stage) -> None:
     _happened(stage, stage.world.sign_up)
     stage.admin.execute("update clerk.users set first_name = 'by hand'")

@@ -32,8 +32,10 @@ def run_untrue(
         yield from _findings_untrue(stage, found, before, after, what)
     hidden = after.hidden_since(before)
     said = sum(of_kind.get("deleted", 0) for of_kind in report.counts.values())
-    if is_direct and not report.is_resumed and said > len(hidden):
-        yield f"{what} says that it deleted {said}, and hid {sorted(hidden)}"
+    # The row of a deleted object may have been hidden by hand before.
+    gone = hidden | {place for place in after.entities if after.is_deleted(place) and not before.is_deleted(place)}
+    if is_direct and not report.is_resumed and said > len(gone):
+        yield f"{what} says that it deleted {said}, and deleted or hid {sorted(gone)}"
     if not stage.has_lied and not stage.misled:
         ids = {object_id for objects in stage.world.objects().values() for object_id in objects}
         yield from (f"{what} hid {' '.join(place)}, which Clerk has" for place in sorted(hidden) if place[1] in ids)
