@@ -622,9 +622,15 @@ begin
             of_kind.parents, ' and '
         ), ''), 'true'),
         -- A row hidden by hand has children, which only its delete hides. Rows with parents are also hidden with these.
+        -- A listed user with a hidden row is a difference, unless the run compares no rows or a trigger of the app hides.
         case
-            when since is null and of_kind.parents = '{}' then '(r.deleted_at is null or e.id is not null)'
-            else 'r.deleted_at is null'
+            when since is not null or of_kind.parents <> '{}' or (target = 'user' and run.versions_only)
+                then 'r.deleted_at is null'
+            else format(
+                '(r.deleted_at is null or (e.id is not null and not exists (select from clerk_sync.altered_rows as a '
+                'where a.kind = $2 and a.id = r.%I)))',
+                of_kind.key_column
+            )
         end
     ) using run.run_id, target, run.as_of, since, until, listed, request;
     get diagnostics written = row_count;

@@ -285,7 +285,7 @@ FAULTS: Final = (
     PlantedFault(
         "a row that somebody hid is not found",
         ("hide", "run"),
-        "is complete (None), but user",
+        "Clerk has users that it did not list",
         together(
             *(
                 in_function(

@@ -90,10 +90,12 @@ def test_what_clerk_deleted_is_gone_with_its_subscription_although_its_row_was_h
     stage: Stage, about: str
 ) -> None:
     world = stage.world
-    payers = {"user": world.sign_up, "organization": lambda: world.create_organization({})}
 
     def happen() -> None:
-        payers[about]()
+        if about == "user":
+            world.sign_up()
+        else:
+            world.create_organization({})
         world.bill()
 
     _happened(stage, happen)
@@ -105,6 +107,24 @@ def test_what_clerk_deleted_is_gone_with_its_subscription_although_its_row_was_h
     assert not [
         place for place in stage.snapshot().rows if place[0] == "subscription" and stage.snapshot().shows(place)
     ]
+
+
+@pytest.mark.parametrize("versions_only", [False, True])
+def test_a_row_that_the_app_keeps_hidden_is_not_taken_for_one_that_clerk_does_not_list(
+    stage: Stage, versions_only: bool
+) -> None:
+    stage.admin.execute("""
+        create function public.hide() returns trigger language plpgsql as $$
+        begin new.deleted_at := now(); return new; end $$;
+        create trigger hide before insert or update on clerk.users for each row execute function public.hide();
+    """)
+    _happened(stage, stage.world.sign_up)
+    for _ in range(3):
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        with stage.theatre.store() as store:
+            request = Request("full", versions_only=versions_only)
+            report = stage.reconcile(store, is_direct=True).run(request, stage.deadline())
+        assert (report.state, report.counts.get("user", {}).get("extra")) == ("complete", None)
 
 
 def test_a_row_as_young_as_a_run_is_left_to_the_next_run(stage: Stage) -> None:
