@@ -132,7 +132,7 @@ def test_every_delete_is_sent_once(rig: Rig, account: Account) -> None:
     assert rig.agrees()
 
 
-def test_a_membership_whose_user_is_gone_and_hidden_already_is_deleted(rig: Rig) -> None:
+def test_a_membership_goes_with_its_user_who_is_gone_and_hidden_already(rig: Rig) -> None:
     [membership] = [
         key for key, each in rig.world.memberships.items() if each["public_user_data"]["user_id"] == user(3)
     ]
@@ -140,7 +140,7 @@ def test_a_membership_whose_user_is_gone_and_hidden_already_is_deleted(rig: Rig)
     rig.admin.execute("update clerk.users set deleted_at = now() where clerk_id = %s", [user(3)])
     report = rig.run()
     assert membership not in rig.shown("organization_memberships", "clerk_membership_id")
-    assert report.counts["membership"]["deleted"] == 1
+    assert report.counts["user"]["deleted"] == 1
 
 
 # Newcomers
