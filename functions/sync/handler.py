@@ -7,7 +7,7 @@ from clerk_supabase.aws import cold_start  # isort: split
 
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import Queue, messages_of
-from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.aws.secrets import RETRY_SECONDS_OF_QUEUES, Secret
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.connection import WORKER_PATIENCE_SECONDS
 from clerk_supabase.postgres.store import Store
@@ -16,7 +16,7 @@ from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import measured
 
 settings = SyncSettings.from_environment(os.environ)
-secret = Secret(aws.secrets_manager(), settings.database_secret_arn)
+secret = Secret(aws.secrets_manager(), settings.database_secret_arn, retry_seconds=RETRY_SECONDS_OF_QUEUES)
 secret.read_ahead()
 store = Store(secret, settings.database_ca_file, WORKER_PATIENCE_SECONDS)
 sync = Sync(

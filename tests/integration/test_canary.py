@@ -68,15 +68,18 @@ def test_a_canary_that_nobody_signed_is_refused(pipeline: Pipeline) -> None:
     assert pipeline.drain() == []
 
 
-def test_a_canary_that_cannot_be_recorded_comes_again_and_delays_no_event(
-    pipeline: Pipeline, admin: Connection, database: Database
+def test_a_canary_that_cannot_be_recorded_comes_again_is_logged_and_delays_no_event(
+    pipeline: Pipeline, admin: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     admin.execute("revoke execute on function clerk_sync.record_canary(jsonb) from clerk_sync_worker")
     pipeline.post(json.dumps(canary()), "msg_canary")
     pipeline.post(json.dumps(created("user_1")), "msg_1")
 
-    assert len(pipeline.drain()) == 1
+    with caplog.at_level("ERROR"):
+        assert len(pipeline.drain()) == 1
     assert outcomes(admin) == {"msg_1": "created"}
+    [told] = [record for record in caplog.records if record.getMessage() == "not applied, SQS delivers again"]
+    assert told.__dict__["svix_ids"] == ["msg_canary"]
 
 
 def test_a_canary_of_a_time_that_cannot_be_is_parked(pipeline: Pipeline, admin: Connection) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from clerk_supabase.aws.secrets import RETRY_SECONDS_OF_QUEUES
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.kit.aws import Account
@@ -119,6 +120,18 @@ def test_sync_starts_without_an_answer_of_secrets_manager_and_leaves_all_message
     with silence.in_time("sync"):
         answer = silence.handler("sync", DATABASE_SECRET_ARN=arn)(event, None)
     assert len(answer["batchItemFailures"]) == 2
+
+
+def test_sync_applies_an_event_as_soon_as_its_empty_secret_is_filled(silence: Silence, database: Database) -> None:
+    """Because the queue delivers an event that meets a kept failure again only minutes later."""
+    arn = silence.account.put_secret("database", " ")
+    sync = silence.handler("sync", DATABASE_SECRET_ARN=arn)
+    event = silence.events(json.dumps(CREATED))
+    assert len(sync(event, None)["batchItemFailures"]) == 1
+
+    silence.account.put_secret("database", database.worker_url)
+    time.sleep(RETRY_SECONDS_OF_QUEUES)
+    assert sync(event, None) == {"batchItemFailures": []}
 
 
 def test_retry_leaves_dead_letters_that_sqs_does_not_take_back(

@@ -118,6 +118,7 @@ class Sync:
             try:
                 self._store.call("record_canary", {"svix_id": envelope.svix_id, **moments})
             except Retryable as error:
+                _log_postponed(error, [envelope.svix_id])
                 failures.append(Failure(message.message_id, error))
             except ChangeRefused as error:
                 failures += self._park([(message, ParkedEvent(envelope, "refused", str(error)))])

@@ -21,17 +21,27 @@ MAX_AGE_SECONDS = 300.0
 RECHECK_SECONDS = 60.0
 # Svix makes its second attempt after five seconds.
 RETRY_SECONDS = 4.0
+# Of a function that only a queue calls: a message that meets a kept failure comes again minutes later, so that the
+# failure is kept only for the other messages of its batch.
+RETRY_SECONDS_OF_QUEUES = 0.5
 
 
 class Secret:
     """A secret. A rotated value is found without a deploy, and no sender can cause a flood of requests."""
 
     def __init__(
-        self, client: SecretsManagerClient | LeanClient, arn: str, clock: Callable[[], float] = time.monotonic
+        self,
+        client: SecretsManagerClient | LeanClient,
+        arn: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
+        """*retry_seconds*: the time for which a secret that could not be read is not requested again."""
         self._client = client
         self._arn = arn
         self._clock = clock
+        self._retry_seconds = retry_seconds
         self._value: str | None = None
         self._failure: SecretUnavailable | None = None
         self._retry_after = -math.inf
@@ -83,7 +93,7 @@ class Secret:
             return self._fetch()
         except SecretUnavailable as error:
             self._failure = error
-            self._retry_after = self._clock() + RETRY_SECONDS
+            self._retry_after = self._clock() + self._retry_seconds
             raise
 
     def _refresh(self) -> None:
