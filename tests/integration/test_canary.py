@@ -14,7 +14,7 @@ from clerk_supabase_cli.doctor.canary import canary
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
 from tests.kit.aws import Account
-from tests.kit.databases import Connection, Database, outcomes, rows, tables, value
+from tests.kit.databases import Connection, outcomes, rows, tables, value
 from tests.kit.parked import created
 from tests.kit.pipeline import Pipeline
 
